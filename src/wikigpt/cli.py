@@ -1,0 +1,208 @@
+"""`wikigpt …`: the steps of the notebooks without a notebook."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wikigpt.config import Config, load_config, parse_overrides, relative
+from wikigpt.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a UserError ends as one sentence on stderr and exit code 2."""
+    # Windows consoles may default to a code page without é.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wikigpt", description="Pretrain a GPT from scratch on French Wikipedia."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, run, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        return command
+
+    for name, run, about in (
+        ("download", _download, "Fetch the corpus of a config."),
+        ("prepare", _prepare, "Train the tokenizer and write token shards."),
+        ("pretrain", _pretrain, "Train a model, or go on with an interrupted run."),
+    ):
+        command = add(name, run, about + " Whatever it needs and is not there yet is made first.")
+        command.add_argument("config", help="a YAML file, such as configs/char-gpt.yaml")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="fields to change")
+        if name == "pretrain":
+            command.add_argument(
+                "--fresh", action="store_true", help="throw away an earlier run of the same name"
+            )
+    command = add("generate", _generate, "Complete a prompt with a trained run.")
+    command.add_argument("run_folder", help="such as runs/char-gpt")
+    command.add_argument("prompt")
+    command.add_argument("--max-new-tokens", type=int, default=300)
+    command.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token")
+    command.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
+    command.add_argument("--seed", type=int, help="makes the completion repeatable")
+    return parser
+
+
+def _load(options: argparse.Namespace) -> Config:
+    return load_config(options.config, **parse_overrides(options.overrides))
+
+
+def _download(options: argparse.Namespace) -> int:
+    from wikigpt.corpus.download import raw_files
+
+    for path in raw_files(_load(options)):
+        print(f"{relative(path)}  {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from wikigpt.blocks.prepare import prepare
+
+    data = prepare(_load(options))
+    print(f"{relative(data.folder)}: {data.tokenizer.vocab_size} tokens in the vocabulary")
+    for name, blocks in (("train", data.train), ("validation", data.validation)):
+        c = blocks.counts
+        padding = len(blocks) * blocks.block_size - c.tokens
+        print(
+            f"  {name:<10} {c.documents:,} documents, {c.bytes:,} bytes, {c.tokens:,} tokens in "
+            f"{len(blocks):,} blocks of {blocks.block_size}; tokens dropped: 0, padding: {padding}"
+        )
+    return 0
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    config = _load(options)
+    # Importing torch takes seconds; a mistake in the config should not have to wait for it.
+    from wikigpt.training import events, train
+
+    bar = tqdm(total=config.training.max_steps, unit="step", disable=None, dynamic_ncols=True)
+    finished = None
+    with bar:
+        for event in train(config, fresh=options.fresh, say=bar.write):
+            match event:
+                case events.Preflight():
+                    bar.update(event.done_steps)
+                    bar.write(_preflight_table(event))
+                    bar.unpause()
+                case events.Step():
+                    bar.set_postfix_str(
+                        f"{event.bits_per_byte:.2f} bits/byte, "
+                        f"{event.tokens_per_second:,.0f} tokens/s",
+                        refresh=False,
+                    )
+                    bar.update()
+                case events.Evaluation():
+                    bar.write(
+                        f"step {event.step:>6}  validation {event.bits_per_byte:.3f} bits/byte  "
+                        f"{event.nats_per_char:.3f} nats/char{'  best' if event.is_best else ''}"
+                    )
+                case events.Sample():
+                    bar.write(f"             « {event.prompt}|{_one_line(event.text)} »")
+                case events.Stopped():
+                    bar.write(
+                        f"{event.why}: saved at step {event.step}. The same command goes on from "
+                        "there."
+                    )
+                    return 130
+                case events.Finished():
+                    finished = event
+    _summary(config, finished)
+    return 0
+
+
+def _preflight_table(p) -> str:
+    rows = [
+        ("run", p.run + (f" (going on from step {p.done_steps})" if p.done_steps else "")),
+        ("device", f"{p.device}, {p.peak_flops / 1e9:,.0f} GFLOP/s measured"),
+        ("precision", f"{p.precision} ({p.why_precision})"),
+        ("parameters", f"{p.parameters:,}"),
+        ("training tokens", f"{p.train_tokens:,} ({p.epochs:.1f} epochs, "
+                            f"{p.tokens_per_parameter:.1f} tokens seen per parameter)"),
+        ("validation tokens", f"{p.validation_tokens:,}, all of them at every evaluation"),
+        ("a step", f"{p.tokens_per_step:,} tokens, {p.seconds_per_step:.3f} s"),
+        ("first loss", f"{p.first_loss:.3f} nats/token"
+                       + ("" if p.done_steps else
+                          f"; a model that knows nothing has ln V = {p.log_vocab_size:.3f}")),
+        ("memory", f"{p.memory_bytes / 2**20:,.0f} MiB"),
+        ("expected time", f"{_duration(p.expected_seconds)} for "
+                          f"{p.max_steps - p.done_steps} steps"),
+    ]  # fmt: skip
+    return "\n".join(f"  {name:<18} {value}" for name, value in rows)
+
+
+def _summary(config: Config, finished) -> None:
+    """The end of a run: what it reached, what it writes, where to look."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no window, wherever this runs
+    from wikigpt.model.generate import complete
+    from wikigpt.plots import plot_run
+    from wikigpt.training.run_folder import load_run
+
+    folder = config.run_path
+    model, tokenizer, _ = load_run(folder)
+    best = finished.best
+    print(
+        f"\nTrained {finished.step} steps in {_duration(finished.seconds)}. Best on the whole "
+        f"validation split, at step {best.step}:\n"
+        f"  {best.bits_per_byte:.3f} bits/byte   {best.nats_per_char:.3f} nats/char   "
+        f"{best.nats_per_token:.3f} nats/token\n"
+    )
+    for prompt in config.sampling.prompts:
+        text = "".join(
+            complete(
+                model, tokenizer, prompt, config.sampling.max_new_tokens,
+                temperature=config.sampling.temperature, seed=config.seed,
+            )
+        )  # fmt: skip
+        print(f"« {prompt}|{_one_line(text)} »\n")
+    plot_run(folder, folder / "curves.png")
+    print(f"Curves:       {relative(folder / 'curves.png')}")
+    print(f"TensorBoard:  make tensorboard   (or: tensorboard --logdir {config.runs_dir})")
+    print(f'Write on:     wikigpt generate {relative(folder)} "La ville de "')
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from wikigpt.model.generate import complete
+    from wikigpt.training.run_folder import load_run
+
+    model, tokenizer, _ = load_run(Path(options.run_folder))
+    if strange := tokenizer.unseen_in(options.prompt):
+        print(
+            f"note: {strange!r} was too rare in training to have a token; it is spelled in bytes.",
+            file=sys.stderr,
+        )
+    print(options.prompt, end="", flush=True)
+    for piece in complete(
+        model, tokenizer, options.prompt, options.max_new_tokens,
+        temperature=options.temperature, top_k=options.top_k, seed=options.seed,
+    ):  # fmt: skip
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(text.split("\n"))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,282 @@
+"""The typed experiment config: defaults < YAML file < overrides.
+
+Every key of a YAML file is a field of a dataclass here, and the docstring under a field is its
+documentation. An unknown key is an error that names the nearest known one. Rejected: configs that
+are executed as code (they cannot be checked or compared), and one flat list of keys (the sections
+tell a reader which part of the house a key changes).
+"""
+
+import difflib
+from dataclasses import asdict, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from wikigpt.errors import UserError
+
+_STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+_Positive = Annotated[int, Field(gt=0)]
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(config=_STRICT)
+class CorpusConfig:
+    """Which text to learn from."""
+
+    source: Literal["wikipedia-leads", "files"] = "wikipedia-leads"
+    """`wikipedia-leads`: lead sections of Wikipedia's vital articles, no account needed.
+    `files`: your own JSONL files, listed in `files`."""
+    language: str = "fr"
+    """Language code; `wikipedia-leads` has fr, en and es."""
+    files: list[str] = field(default_factory=list)
+    """For `source: files`: paths of JSONL files, one record a line, in the Kaggle layout (`name`,
+    `description`, `abstract`) or the Hugging Face layout (`title`, `text`)."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of the articles held out for validation, chosen by a hash of the article's id."""
+
+
+@dataclass(config=_STRICT)
+class TokenizerConfig:
+    """How text becomes ids."""
+
+    kind: Literal["char"] = "char"
+    """`char`: one token a character."""
+    min_count: _Positive = 100
+    """A character gets a token of its own if the training text holds it at least this often."""
+    unseen: Literal["bytes", "error"] = "bytes"
+    """What encoding does with any other character: spell it in UTF-8 bytes, or stop."""
+
+
+@dataclass(config=_STRICT)
+class GPTConfig:
+    """The shape of the model."""
+
+    arch: Literal["gpt2"] = "gpt2"
+    """`gpt2`: the architecture of Radford et al. (2019)."""
+    n_layer: _Positive = 2
+    """Number of transformer blocks."""
+    n_head: _Positive = 2
+    """Number of attention heads; must divide n_embd."""
+    n_embd: _Positive = 128
+    """Width of the residual stream."""
+    block_size: _Positive = 256
+    """Longest context, in tokens."""
+    vocab_size: Annotated[int, Field(ge=0)] = 0
+    """Number of tokens; left at 0 in a YAML file, it is filled in from the tokenizer."""
+    dropout: _Fraction = 0.0
+    """Dropout on embeddings, attention weights and residual branches."""
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_head={self.n_head} must divide n_embd={self.n_embd}")
+
+
+@dataclass(config=_STRICT)
+class TrainingConfig:
+    """How the model learns."""
+
+    max_steps: _Positive = 2000
+    """Number of optimizer steps."""
+    micro_batch_size: _Positive = 16
+    """Blocks in one forward pass."""
+    grad_accumulation_steps: _Positive = 1
+    """Forward passes per optimizer step; a step sees micro_batch_size x this many blocks."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate, reached after warmup."""
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The cosine schedule ends at this share of the peak."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps over which the learning rate rises linearly from 0 to its peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled weight decay, on matrices only (never on biases and norms)."""
+    beta1: _Fraction = 0.9
+    """AdamW's memory of the gradient."""
+    beta2: _Fraction = 0.99
+    """AdamW's memory of the squared gradient."""
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient is scaled down to this norm when it is longer."""
+    eval_interval: _Positive = 250
+    """Every so many steps: evaluate on the whole validation split, write a sample, save."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto` takes the accelerator if there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` takes bf16 where a measured matrix product is clearly faster in it."""
+
+
+@dataclass(config=_STRICT)
+class SamplingConfig:
+    """The texts that are written during and after training."""
+
+    prompts: list[str] = field(
+        default_factory=lambda: ["La ville de ", "Une étoile est ", "film sorti en 1988"]
+    )
+    """The first is completed at every evaluation, all of them at the end."""
+    max_new_tokens: _Positive = 200
+    """Length of a completion; it ends sooner at an end-of-text token."""
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    """0 always takes the likeliest token; 1 samples from the model's own distribution."""
+
+
+@dataclass(config=_STRICT)
+class Config:
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "run"
+    """The run's folder is `<runs_dir>/<name>`."""
+    seed: int = 1337
+    """Seed of the initial weights, of the order of the data and of the samples."""
+    data_dir: str = "data"
+    """Downloads and token shards; relative to the repository's root."""
+    runs_dir: str = "runs"
+    """Run folders; relative to the repository's root."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: GPTConfig = field(default_factory=GPTConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @property
+    def data_path(self) -> Path:
+        return find_root() / self.data_dir
+
+    @property
+    def run_path(self) -> Path:
+        return find_root() / self.runs_dir / self.name
+
+
+def find_root() -> Path:
+    """The repository's root seen from here (notebooks run in a sub-folder), else this folder."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "configs").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    return here
+
+
+def relative(path: Path) -> str:
+    """`path` as a person should read it: relative to the root where it lies below it."""
+    root = find_root()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
+    """Read a YAML file (relative to the root, or to here) and apply overrides.
+
+    An override names a field by its bare name, `learning_rate=1e-3`, or in full,
+    `**{"training.learning_rate": 1e-3}`.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown, a value is out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        file = Path(path) if Path(path).is_file() else find_root() / path
+        if not file.is_file():
+            raise UserError(f"There is no config file {path}; the folder configs/ has some.")
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold keys and values, not a {type(values).__name__}.")
+    for key, value in overrides.items():
+        *sections, leaf = _full_name(key).split(".")
+        target = values
+        for section in sections:
+            if not isinstance(target.setdefault(section, {}), dict):
+                raise UserError(f"{path}: {section} must hold keys and values.")
+            target = target[section]
+        target[leaf] = value
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        raise UserError(_sentence(error, path)) from None
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, Any]:
+    """A command line's `["max_steps=500"]` -> `{"max_steps": 500}`; values are read as YAML."""
+    overrides = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise UserError(
+                f"{argument!r} is not an override; write key=value, as in max_steps=500."
+            )
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"The value of {key} can't be read: {value!r}.") from None
+    return overrides
+
+
+def save_config(config: Config, path: Path) -> None:
+    text = yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
+
+
+def with_vocabulary(config: GPTConfig, vocab_size: int) -> GPTConfig:
+    """The model's shape once the tokenizer is known."""
+    if config.vocab_size not in (0, vocab_size):
+        raise UserError(
+            f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} tokens; "
+            "leave vocab_size out of the config."
+        )
+    return replace(config, vocab_size=vocab_size)
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """What differs between two experiments, as `key: a -> b`; where they are stored is ignored."""
+    left, right = _flatten(asdict(a)), _flatten(asdict(b))
+    where = {"data_dir", "runs_dir"}
+    return [f"{k}: {left[k]} -> {right[k]}" for k in left if k not in where and left[k] != right[k]]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict)
+        flat |= _flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def _known_keys(cls: type = Config, prefix: str = "") -> list[str]:
+    keys = []
+    for f in fields(cls):
+        if is_dataclass(f.type):
+            keys += _known_keys(f.type, f"{prefix}{f.name}.")
+        else:
+            keys.append(prefix + f.name)
+    return keys
+
+
+def _full_name(key: str) -> str:
+    """A key by its bare or full name -> its full name."""
+    known = _known_keys()
+    matches = [k for k in known if k == key or k.split(".")[-1] == key]
+    if len(matches) == 1:
+        return matches[0]
+    raise UserError(f"Unknown config key {key!r}{_nearest(key)}.")
+
+
+def _nearest(key: str) -> str:
+    known = _known_keys()
+    by_leaf = {k.split(".")[-1]: k for k in known}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.5)
+    guess = near or [by_leaf[k] for k in leaf]
+    return f"; did you mean {guess[0]!r}?" if guess else "; see src/wikigpt/config.py for all keys"
+
+
+def _sentence(error: ValidationError, path: str | Path | None) -> str:
+    where = f"{path}: " if path else ""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        near = _nearest(key)
+        return f"{where}unknown config key {key!r}{near}" + ("." if near[-1] not in "?" else "")
+    message = first["msg"].removeprefix("Value error, ")
+    given = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    return f"{where}{key or 'config'}: {message[0].lower()}{message[1:]}{given}."

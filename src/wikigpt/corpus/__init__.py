@@ -1,0 +1,1 @@
+"""Where text comes from: raw files on disk -> a stream of articles."""

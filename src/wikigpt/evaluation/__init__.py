@@ -1,0 +1,1 @@
+"""Logits -> how good is it."""

@@ -1,0 +1,93 @@
+"""Pictures of a run, drawn from its folder; no server needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wikigpt.errors import UserError
+from wikigpt.training.logging import read_metrics
+
+
+def plot_run(folder: str | Path, save_to: str | Path | None = None) -> Figure:
+    """Loss, learning rate, gradient norm and speed of one run against tokens seen."""
+    steps, evaluations = _curves(folder)
+    tokens = {record["step"]: record["tokens"] / 1e6 for record in steps}
+    x = [record["tokens"] / 1e6 for record in steps]
+    figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
+    draw_bits_per_byte(axes[0, 0], folder)
+    axes[0, 0].set_title(f"{Path(folder).name}: bits per byte")
+    panels = [
+        (axes[0, 1], "learning_rate", "learning rate", 1),
+        (axes[1, 0], "grad_norm", "gradient norm, before clipping", 1),
+        (axes[1, 1], "tokens_per_second", "thousand tokens per second", 1e-3),
+    ]
+    for ax, key, title, scale in panels:
+        ax.plot(x, [record[key] * scale for record in steps], lw=0.8, color="C0")
+        ax.set_title(title)
+        ax.set_xlabel("million tokens seen")
+        ax.grid(alpha=0.3)
+    axes[1, 0].set_yscale("log")
+    axes[1, 1].set_ylim(bottom=0)
+    if evaluations:
+        last = evaluations[-1]
+        axes[0, 0].annotate(
+            f"{last['bits_per_byte']:.3f}", (tokens[last["step"]], last["bits_per_byte"]),
+            textcoords="offset points", xytext=(0, 10), ha="right", color="C3",
+        )  # fmt: skip
+    return _finish(figure, save_to)
+
+
+def plot_runs(folders: Sequence[str | Path], save_to: str | Path | None = None) -> Figure:
+    """Validation bits per byte of several runs, against tokens seen and against seconds."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    for folder in folders:
+        steps, evaluations = _curves(folder)
+        at = {record["step"]: record for record in steps}
+        y = [record["bits_per_byte"] for record in evaluations]
+        for ax, key, scale in ((axes[0], "tokens", 1e-6), (axes[1], "seconds", 1)):
+            x = [at[record["step"]][key] * scale for record in evaluations]
+            ax.plot(x, y, "o-", ms=4, label=f"{Path(folder).name}: {min(y, default=0):.3f}")
+    axes[0].set_ylabel("validation bits per byte")
+    axes[0].set_xlabel("million tokens seen")
+    axes[1].set_xlabel("seconds of training")
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    axes[0].legend()
+    return _finish(figure, save_to)
+
+
+def draw_bits_per_byte(ax: Axes, folder: str | Path) -> None:
+    """The training and validation curve of one run on an axis of the caller's."""
+    steps, evaluations = _curves(folder)
+    tokens = {record["step"]: record["tokens"] / 1e6 for record in steps}
+    x = [record["tokens"] / 1e6 for record in steps]
+    y = [record["bits_per_byte"] for record in steps]
+    ax.plot(x, y, lw=0.6, alpha=0.5, color="C0", label="training, each step")
+    if evaluations:
+        ax.plot(
+            [tokens[record["step"]] for record in evaluations],
+            [record["bits_per_byte"] for record in evaluations],
+            "o-", ms=4, color="C3", label="validation, whole split",
+        )  # fmt: skip
+    ax.set_xlabel("million tokens seen")
+    ax.set_ylabel("bits per byte")
+    ax.grid(alpha=0.3)
+    ax.legend()
+
+
+def _curves(folder: str | Path) -> tuple[list[dict], list[dict]]:
+    records = read_metrics(Path(folder))
+    if not records:
+        raise UserError(f"{folder} has no metrics yet; train first.")
+    return tuple([r for r in records if r["kind"] == kind] for kind in ("step", "evaluation"))
+
+
+def _finish(figure: Figure, save_to: str | Path | None) -> Figure:
+    if save_to is not None:
+        figure.savefig(save_to, dpi=120)
+    # In a notebook the returned figure is the cell's output; an open one would be shown twice.
+    plt.close(figure)
+    return figure

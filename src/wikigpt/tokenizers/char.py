@@ -1,0 +1,127 @@
+"""One token a character: the simplest tokenizer there is, made lossless.
+
+Real text has a long tail (the French leads corpus: 940 distinct characters, 837 of them rarer than
+1 in 40,000), and tomorrow's text will hold characters that training never saw. With
+`unseen="bytes"` such a character is spelled as its UTF-8 bytes, each a token, so that every string
+round-trips and bits per byte are honest. Rejected: one <unk> token for the whole tail; it makes the
+loss look better, because naming the character is never charged for, and text can't be restored.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Self
+
+from wikigpt.errors import UserError
+from wikigpt.files import read_json, write_json
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class CharTokenizer:
+    """Ids: 0 is end-of-text, then (with `unseen="bytes"`) the 256 bytes, then the characters."""
+
+    kind = "char"
+    end_of_text_id = 0
+
+    def __init__(
+        self, characters: Iterable[str], unseen: Literal["bytes", "error"] = "bytes"
+    ) -> None:
+        self.characters = sorted(set(characters))
+        self.unseen = unseen
+        self._first_character = 257 if unseen == "bytes" else 1
+        self._id_of = {c: i for i, c in enumerate(self.characters, start=self._first_character)}
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        min_count: int = 1,
+        unseen: Literal["bytes", "error"] = "bytes",
+    ) -> Self:
+        """Give a token to every character that occurs at least `min_count` times in `texts`."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(text)
+        kept = [character for character, count in counts.items() if count >= min_count]
+        if not kept:
+            raise UserError(
+                f"No character occurs {min_count} times or more in the training text "
+                f"({counts.total()} characters); lower tokenizer.min_count or use more text."
+            )
+        return cls(kept, unseen)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._first_character + len(self.characters)
+
+    def encode(self, text: str) -> list[int]:
+        """Text -> ids; `<|endoftext|>` in a text is thirteen ordinary characters.
+
+        Raises:
+            UserError: a character without a token, with `unseen="error"`; a lone surrogate.
+        """
+        id_of = self._id_of
+        try:
+            return [id_of[character] for character in text]
+        except KeyError:
+            pass  # The rare text with rare characters takes the slower road.
+        ids = []
+        for character in text:
+            known = id_of.get(character)
+            ids += [known] if known is not None else self._spell(character)
+        return ids
+
+    def _spell(self, character: str) -> list[int]:
+        if self.unseen == "error":
+            raise UserError(
+                f"The character {character!r} (U+{ord(character):04X}) is not in the vocabulary of "
+                f"{len(self.characters)} characters; leave it out, or train the tokenizer with "
+                "unseen='bytes'."
+            )
+        try:
+            return [1 + byte for byte in character.encode()]
+        except UnicodeEncodeError:
+            raise UserError(
+                f"U+{ord(character):04X} is a lone surrogate, half a character that no text can "
+                "hold; repair the text."
+            ) from None
+
+    def unseen_in(self, text: str) -> str:
+        """The distinct characters of `text` that have no token of their own, in order."""
+        return "".join(dict.fromkeys(c for c in text if c not in self._id_of))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids -> text. Bytes that are not UTF-8 become U+FFFD (a model can write such)."""
+        text, pending = [], bytearray()
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise UserError(f"Id {i} is outside the vocabulary of {self.vocab_size} tokens.")
+            if 0 < i < self._first_character:
+                pending.append(i - 1)
+                continue
+            if pending:
+                text.append(pending.decode("utf-8", errors="replace"))
+                pending.clear()
+            is_character = i >= self._first_character
+            text.append(self.characters[i - self._first_character] if is_character else END_OF_TEXT)
+        text.append(pending.decode("utf-8", errors="replace"))
+        return "".join(text)
+
+    def _vocabulary(self) -> dict[str, str]:
+        return {"kind": self.kind, "unseen": self.unseen, "characters": "".join(self.characters)}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the ids; token shards remember it."""
+        return hashlib.sha256(json.dumps(self._vocabulary()).encode()).hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        write_json(Path(folder) / "vocabulary.json", self._vocabulary())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        vocabulary = read_json(Path(folder) / "vocabulary.json")
+        return cls(vocabulary["characters"], vocabulary["unseen"])

@@ -1,0 +1,121 @@
+"""Checkpoints that are whole or not there, and from which a run goes on bit for bit.
+
+A checkpoint is a folder:
+
+    model.safetensors   the weights, float32, readable by anything
+    model.json          the shape of the model
+    state.pt            optimizer, random generators, progress; loaded with weights_only=True
+
+It is written under another name and renamed when complete. A folder can't be renamed over another,
+so the old one steps aside first; a kill between the two renames leaves `last.old`, which `load`
+knows to look for. At every moment one complete checkpoint has a name that is found.
+"""
+
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from wikigpt.config import GPTConfig, relative
+from wikigpt.errors import UserError
+from wikigpt.model.gpt import GPT
+
+OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def save(folder: Path, model: GPT, state: dict[str, Any]) -> None:
+    """Write a checkpoint that replaces `folder` in one step.
+
+    Raises:
+        UserError: the disk is full; what was at `folder` before is still there.
+    """
+    partial, old = _beside(folder, "partial"), _beside(folder, "old")
+    shutil.rmtree(partial, ignore_errors=True)
+    weights = {name: p.detach().cpu().contiguous() for name, p in model.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        partial.mkdir(parents=True)
+        _write(partial / "model.safetensors", safetensors.torch.save(weights))
+        _write(partial / "model.json", json.dumps(asdict(model.config), indent=2).encode())
+        _write(partial / "state.pt", buffer.getbuffer())
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        kept = "; the checkpoint before it is whole" if find(folder) else ""
+        raise UserError(
+            f"The disk is full: {relative(folder)} could not be saved{kept}. Free some space, then "
+            "run the same command to go on."
+        ) from None
+    # If a kill left only `old`, it is the good one until `partial` has its name.
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find(folder: Path) -> Path | None:
+    """Where the newest complete checkpoint called `folder` is, if there is one."""
+    return next((f for f in (folder, _beside(folder, "old")) if f.is_dir()), None)
+
+
+def load_model(folder: Path) -> GPT:
+    """The model of a checkpoint, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    found = _require(folder)
+    return _guarded(found, lambda: _read_model(found))
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """The state that was saved beside the model."""
+    found = _require(folder)
+    return _guarded(found, lambda: torch.load(found / "state.pt", weights_only=True))
+
+
+def _read_model(folder: Path) -> GPT:
+    model = GPT(GPTConfig(**json.loads((folder / "model.json").read_text(encoding="utf-8"))))
+    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return model.eval()
+
+
+def _require(folder: Path) -> Path:
+    found = find(folder)
+    if found is None:
+        raise UserError(f"There is no checkpoint {relative(folder)}; train first.")
+    return found
+
+
+def _guarded(folder: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"The checkpoint {relative(folder)} is damaged ({reason}); delete it and resume from "
+            "another, or start afresh."
+        ) from None
+
+
+def _beside(folder: Path, word: str) -> Path:
+    return folder.with_name(f"{folder.name}.{word}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,80 @@
+"""What this machine has, measured: the device, the faster precision, the peak for MFU."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from wikigpt.config import TrainingConfig
+from wikigpt.errors import UserError
+
+# bf16 costs digits, so it must be clearly faster to be taken.
+WORTHWHILE = 1.5
+
+
+@dataclass(frozen=True)
+class Hardware:
+    device: torch.device
+    precision: str
+    """`fp32`, or `bf16`: matrix products in bfloat16 over float32 weights (autocast)."""
+    why: str
+    peak_flops: float
+    """Measured speed of a large matrix product in that precision, FLOP/s."""
+
+    def autocast(self) -> AbstractContextManager:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def pick_device(wish: str) -> torch.device:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wish == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[wish]:
+        raise UserError(f"training.device is {wish!r}, but torch sees no such device here.")
+    return torch.device(wish)
+
+
+def detect(config: TrainingConfig) -> Hardware:
+    """The device to train on, and the precision with the reason for it."""
+    device = pick_device(config.device)
+    fp32 = matmul_flops(device, torch.float32)
+    if config.precision == "fp32":
+        return Hardware(device, "fp32", "asked for", fp32)
+    bf16 = matmul_flops(device, torch.bfloat16)
+    if config.precision == "bf16":
+        return Hardware(device, "bf16", "asked for", bf16)
+    ratio = f"a bf16 matrix product runs at {bf16 / fp32:.1f}x the speed of fp32 here"
+    if bf16 >= WORTHWHILE * fp32:
+        return Hardware(device, "bf16", ratio, bf16)
+    return Hardware(device, "fp32", ratio, fp32)
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
+    """The best speed of a square matrix product, in FLOP/s, over about `seconds`."""
+    n = 512 if device.type == "cpu" else 4096
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < deadline:
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        if rounds:  # the first also pays for start-up
+            best = min(best, time.perf_counter() - start)
+        rounds += 1
+    return 2 * n**3 / best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

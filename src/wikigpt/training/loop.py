@@ -1,0 +1,276 @@
+"""The training loop, as a generator: `for event in train(config): ...`
+
+The caller decides what to do with an event (draw a bar, plot, test, stop); the loop decides only
+how to train. Each optimizer step is a pure function of the saved state and the step's number, so a
+run that was killed and resumed ends with the same bits as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+
+from wikigpt.blocks.prepare import Prepared, prepare
+from wikigpt.blocks.sampler import batch_indices
+from wikigpt.blocks.shards import IGNORE
+from wikigpt.config import Config, relative, with_vocabulary
+from wikigpt.errors import UserError
+from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
+from wikigpt.model.generate import complete
+from wikigpt.model.gpt import GPT
+from wikigpt.training import checkpoint, events
+from wikigpt.training.hardware import Hardware, detect, synchronize
+from wikigpt.training.logging import RunLogger
+from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.run_folder import open_run
+from wikigpt.training.signals import StopRequest
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved in every checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: events.Evaluation | None = None
+
+
+def train(
+    config: Config, *, fresh: bool = False, say: Callable[[str], None] = print
+) -> Iterator[events.Event]:
+    """Train a GPT, or go on with the run of that name, and yield events.
+
+    Leaving the for loop early (`break`, an exception) saves first, as Ctrl-C and SIGTERM do.
+
+    Args:
+        fresh: throw away an earlier run of the same name.
+        say: is told what is being prepared.
+
+    Raises:
+        UserError: anything a user can put right; what was saved before stays.
+    """
+    data = prepare(config, say)
+    folder = open_run(config, data.tokenizer, fresh)
+    last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
+    settings = config.training
+
+    state = checkpoint.load_state(last) if checkpoint.find(last) else None
+    # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
+    hardware = detect(replace(settings, precision=state["precision"]) if state else settings)
+    torch.manual_seed(config.seed)
+    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size)).to(hardware.device)
+    optimizer = make_optimizer(model, settings)
+    progress = Progress()
+    if state:
+        model.load_state_dict(checkpoint.load_model(last).state_dict())
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        if state["progress"]["best"]:
+            progress.best = events.Evaluation(**state["progress"]["best"])
+        _set_random_state(state["random"])
+    model.train()
+
+    def save(path) -> events.Checkpoint:
+        state = {
+            "optimizer": optimizer.state_dict(),
+            "progress": asdict(progress),
+            "random": _random_state(),
+            "precision": hardware.precision,
+        }
+        checkpoint.save(path, model, state)
+        return events.Checkpoint(progress.step, relative(path))
+
+    logger = RunLogger(folder, progress.step, _hyperparameters(config))
+    try:
+        with StopRequest() as stop:
+            if progress.step < settings.max_steps:
+                yield _preflight(config, data, hardware, model, progress)
+            while progress.step < settings.max_steps:
+                step = _optimizer_step(config, data, hardware, model, optimizer, progress)
+                logger.log(step)
+                yield step
+                if step.step % settings.eval_interval == 0 or step.step == settings.max_steps:
+                    evaluation = _evaluate(config, data, hardware, model, progress)
+                    sample = _sample(config, data, model, step.step)
+                    logger.log(evaluation)
+                    logger.log(sample)
+                    if evaluation.is_best:
+                        progress.best = evaluation
+                        save(best)  # before `last`, which says that `best` is there
+                    saved = save(last)
+                    yield from (evaluation, sample, saved)
+                if stop.reason and step.step < settings.max_steps:
+                    yield save(last)
+                    yield events.Stopped(step.step, stop.reason)
+                    return
+            yield events.Finished(progress.step, progress.seconds, progress.best)
+    except GeneratorExit:
+        if progress.step:
+            save(last)
+        raise
+    finally:
+        logger.close()
+
+
+def _optimizer_step(
+    config: Config,
+    data: Prepared,
+    hardware: Hardware,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> events.Step:
+    """One update of the weights: forward and backward over all micro-batches, clip, step."""
+    settings = config.training
+    start = time.perf_counter()
+    indices = _batch_indices(config, data, progress.step)
+    ids_BT, targets_BT = data.train.batch(indices)
+    n_tokens = int((targets_BT != IGNORE).sum())
+    loss = 0.0
+    for ids, targets in zip(
+        ids_BT.split(settings.micro_batch_size), targets_BT.split(settings.micro_batch_size),
+        strict=True,
+    ):  # fmt: skip
+        # Each token weighs the same, however the batch is cut into micro-batches.
+        share = int((targets != IGNORE).sum()) / n_tokens
+        with hardware.autocast():
+            _, mean_loss = model(ids.to(hardware.device), targets.to(hardware.device))
+        (mean_loss * share).backward()
+        loss += mean_loss.item() * share
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
+    _stop_if_diverged(config, loss, grad_norm, progress, indices)
+    learning_rate = learning_rate_at(progress.step, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    synchronize(hardware.device)
+
+    seconds = time.perf_counter() - start
+    progress.step += 1
+    progress.tokens += n_tokens
+    progress.seconds += seconds
+    return events.Step(
+        step=progress.step,
+        loss=loss,
+        bits_per_byte=bits_per_byte(loss, data.train.counts),
+        learning_rate=learning_rate,
+        grad_norm=grad_norm,
+        tokens=progress.tokens,
+        tokens_per_second=n_tokens / seconds,
+        mfu=n_tokens / seconds * model.flops_per_token / hardware.peak_flops,
+        seconds=progress.seconds,
+    )
+
+
+def _batch_indices(config: Config, data: Prepared, k: int):
+    settings = config.training
+    size = settings.micro_batch_size * settings.grad_accumulation_steps
+    return batch_indices(k, n_blocks=len(data.train), batch_size=size, seed=config.seed)
+
+
+def _stop_if_diverged(
+    config: Config, loss: float, grad_norm: float, progress: Progress, indices
+) -> None:
+    """Called before the weights are touched, so a NaN never reaches them or a checkpoint."""
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        return
+    kept = checkpoint.find(config.run_path / "checkpoints" / "last")
+    raise UserError(
+        f"The loss became {loss} (gradient norm {grad_norm}) at step {progress.step + 1}, in batch "
+        f"{progress.step} (blocks {', '.join(map(str, indices[:8]))}…), so training stopped"
+        + (f"; {relative(kept)} holds the last good state" if kept else "")
+        + f". Try a learning_rate below {config.training.learning_rate:g}."
+    )
+
+
+def _evaluate(
+    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress
+) -> events.Evaluation:
+    start = time.perf_counter()
+    batch_size = config.training.micro_batch_size
+    loss = evaluate(model, data.validation, batch_size, hardware.autocast)
+    is_best = progress.best is None or loss.bits_per_byte < progress.best.bits_per_byte
+    seconds = time.perf_counter() - start
+    return events.Evaluation(
+        progress.step, loss.bits_per_byte, loss.nats_per_token, loss.nats_per_char, is_best, seconds
+    )
+
+
+def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
+    settings = config.sampling
+    prompt = settings.prompts[0]
+    pieces = complete(
+        model, data.tokenizer, prompt, settings.max_new_tokens,
+        temperature=settings.temperature, seed=config.seed,
+    )  # fmt: skip
+    return events.Sample(step, prompt, "".join(pieces))
+
+
+def _preflight(
+    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress
+) -> events.Preflight:
+    """Measure two forward and backward passes whose gradients are thrown away."""
+    settings = config.training
+    random = _random_state()
+    losses, seconds = [], []
+    for k in range(3):  # the first also pays for start-up
+        ids_BT, targets_BT = data.train.batch(_batch_indices(config, data, progress.step + k))
+        size = settings.micro_batch_size
+        start = time.perf_counter()
+        with hardware.autocast():
+            ids, targets = ids_BT[:size], targets_BT[:size]
+            _, loss = model(ids.to(hardware.device), targets.to(hardware.device))
+        loss.backward()
+        losses.append(loss.item())
+        seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
+    model.zero_grad(set_to_none=True)
+    _set_random_state(random)
+    tokens_per_step = size * settings.grad_accumulation_steps * config.model.block_size
+    if hardware.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = psutil.Process().memory_info().rss
+    counts = data.validation.counts
+    return events.Preflight(
+        run=relative(config.run_path),
+        device=hardware.device.type,
+        precision=hardware.precision,
+        why_precision=hardware.why,
+        parameters=model.n_parameters,
+        train_tokens=data.train.counts.tokens,
+        validation_tokens=counts.tokens,
+        tokens_per_step=tokens_per_step,
+        max_steps=settings.max_steps,
+        done_steps=progress.step,
+        eval_interval=settings.eval_interval,
+        first_loss=losses[0],
+        log_vocab_size=math.log(data.tokenizer.vocab_size),
+        seconds_per_step=min(seconds),
+        # A forward pass is a third of forward and backward.
+        evaluation_seconds=min(seconds) / tokens_per_step * counts.tokens / 3,
+        memory_bytes=memory,
+        peak_flops=hardware.peak_flops,
+    )
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _hyperparameters(config: Config) -> dict[str, Any]:
+    return {"seed": config.seed} | asdict(config.model) | asdict(config.training)

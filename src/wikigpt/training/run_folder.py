@@ -1,0 +1,67 @@
+"""A run's folder: `runs/<name>/` with config.yaml, tokenizer/, checkpoints/, metrics and events.
+
+One folder is one experiment. To go on with it, everything that decides its numbers must be as it
+was; anything else is a new experiment and gets a new name.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from wikigpt.config import Config, differences, load_config, relative, save_config
+from wikigpt.errors import UserError
+from wikigpt.model.gpt import GPT
+from wikigpt.tokenizers import load_tokenizer
+from wikigpt.training import checkpoint
+
+
+def open_run(config: Config, tokenizer: Any, fresh: bool) -> Path:
+    """Create the run's folder, or check that it is the same experiment.
+
+    Raises:
+        UserError: the folder belongs to a run with other settings or another tokenizer.
+    """
+    folder = config.run_path
+    if fresh and folder.exists():
+        # Only ever delete what is recognisably a run.
+        if not (folder / "config.yaml").is_file():
+            raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
+        shutil.rmtree(folder)
+    if not (folder / "config.yaml").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder / "tokenizer")
+        save_config(config, folder / "config.yaml")
+        return folder
+    way_out = "give this one another name (name=…), or add --fresh to throw the old run away"
+    changed = differences(load_config(folder / "config.yaml"), config)
+    if changed:
+        raise UserError(
+            f"{relative(folder)} was trained with other settings ({'; '.join(changed)}): {way_out}."
+        )
+    if load_tokenizer(folder / "tokenizer").fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"{relative(folder)} was trained with another tokenizer, so its ids mean other text: "
+            f"{way_out}."
+        )
+    return folder
+
+
+def load_run(folder: str | Path, which: str = "best") -> tuple[GPT, Any, Config]:
+    """A trained run, ready to use: the model, its tokenizer and its config.
+
+    Raises:
+        UserError: no run there, no checkpoint yet, or a damaged one.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run folder (it has no config.yaml).")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    checkpoints = folder / "checkpoints"
+    found = which if checkpoint.find(checkpoints / which) else "last"
+    model = checkpoint.load_model(checkpoints / found)
+    if model.config.vocab_size != tokenizer.vocab_size:
+        raise UserError(
+            f"The model in {folder} has {model.config.vocab_size} tokens, the tokenizer beside it "
+            f"{tokenizer.vocab_size}; they are not from the same run."
+        )
+    return model, tokenizer, load_config(folder / "config.yaml")

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from wikigpt.config import differences, load_config, parse_overrides, save_config, with_vocabulary
+from wikigpt.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def yaml_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_committed_config_loads(path):
+    assert load_config(path).name == path.stem
+
+
+def test_defaults_then_yaml_then_overrides(tmp_path):
+    path = yaml_file(tmp_path, "training: {max_steps: 7, warmup_steps: 3}")
+    config = load_config(path, max_steps=9)
+    assert (config.training.max_steps, config.training.warmup_steps) == (9, 3)
+    assert config.training.micro_batch_size == 16
+
+
+def test_an_override_by_its_full_name_and_in_yaml_notation():
+    config = load_config(**parse_overrides(["training.learning_rate=1e-3", "prompts=[a, é]"]))
+    # YAML 1.1 reads 1e-3 as a string; it must still arrive as a number.
+    assert config.training.learning_rate == 0.001
+    assert config.sampling.prompts == ["a", "é"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("training: {learning_rat: 1}", "did you mean 'training.learning_rate'?"),
+        ("learning_rate: 1", "did you mean 'training.learning_rate'?"),
+        ("modle: {n_layer: 1}", "unknown config key 'modle'"),
+        ("training: {max_steps: 0}", "training.max_steps: input should be greater than 0, not 0."),
+        ("training: {max_steps: many}", "training.max_steps: input should be a valid integer"),
+        ("model: {n_head: 3, n_embd: 128}", "n_head=3 must divide n_embd=128"),
+        ("model: {arch: gtp2}", "model.arch: input should be 'gpt2', not 'gtp2'."),
+        ("name: ../elsewhere", "name:"),
+        ("training: [", "is not valid YAML"),
+        ("- a\n- b", "must hold keys and values, not a list"),
+        ("training: 3", "training"),
+    ],
+)
+def test_a_wrong_config_is_one_sentence(tmp_path, text, says):
+    with pytest.raises(UserError) as error:
+        load_config(yaml_file(tmp_path, text))
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_section_that_is_no_section_is_told_before_an_override_is_applied(tmp_path):
+    with pytest.raises(UserError, match="training must hold keys and values"):
+        load_config(yaml_file(tmp_path, "training: 3"), max_steps=2)
+
+
+@pytest.mark.parametrize("arguments", [["max_step=3"], ["maxsteps=3"]])
+def test_an_unknown_override_names_the_nearest_key(arguments):
+    with pytest.raises(UserError, match=r"did you mean 'training\.max_steps'"):
+        load_config(**parse_overrides(arguments))
+
+
+def test_a_missing_file_and_a_bare_word_are_told():
+    with pytest.raises(UserError, match=r"no config file nowhere\.yaml"):
+        load_config("nowhere.yaml")
+    with pytest.raises(UserError, match="write key=value"):
+        parse_overrides(["max_steps"])
+
+
+def test_a_saved_config_loads_as_the_same_experiment(tmp_path):
+    config = load_config(name="é-1", prompts=["« »", "\u00a0"], seed=3)
+    save_config(config, tmp_path / "c.yaml")
+    assert load_config(tmp_path / "c.yaml") == config
+    assert differences(config, load_config(tmp_path / "c.yaml", data_dir="elsewhere")) == []
+    assert differences(config, load_config(tmp_path / "c.yaml", seed=4)) == ["seed: 3 -> 4"]
+
+
+def test_the_vocabulary_must_be_the_tokenizers():
+    assert with_vocabulary(load_config().model, 300).vocab_size == 300
+    with pytest.raises(UserError, match="leave vocab_size out"):
+        with_vocabulary(load_config(vocab_size=100).model, 300)

