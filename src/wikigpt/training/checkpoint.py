@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
@@ -102,7 +103,7 @@ def _require(folder: Path) -> Path:
 def _guarded(folder: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"The checkpoint {relative(folder)} is damaged ({reason}); delete it and resume from "

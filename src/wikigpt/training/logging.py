@@ -7,6 +7,7 @@ bits_per_byte first, then loss, then the optimizer's and the machine's figures.
 """
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class RunLogger:
         if isinstance(event, Sample):
             self._samples.write(_readable(record) + "\n")
             self._samples.flush()
-            self._board.add_text("samples", f"**{event.prompt}**{event.text}", event.step)
+            self._board.add_text("samples", _markdown(event), event.step)
         for name, tag in TAGS.get(type(event), {}).items():
             self._board.add_scalar(tag, record[name], event.step)
 
@@ -82,3 +83,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _readable(sample: dict[str, Any]) -> str:
     return f"--- step {sample['step']}\n{sample['prompt']}|{sample['text']}\n"
+
+
+def _markdown(sample: Sample) -> str:
+    """The prompt in bold, then the completion; what a model writes must not become mark-up."""
+    plain = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", sample.text).replace("\n", "  \n")
+    return f"**{sample.prompt.strip()}** {plain.strip()}"

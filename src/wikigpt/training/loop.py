@@ -35,6 +35,7 @@ class Progress:
     """How far a run is; saved in every checkpoint."""
 
     step: int = 0
+    evaluated_at: int = 0
     tokens: int = 0
     seconds: float = 0.0
     best: events.Evaluation | None = None
@@ -90,24 +91,27 @@ def train(
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
                 yield _preflight(config, data, hardware, model, progress)
-            while progress.step < settings.max_steps:
-                step = _optimizer_step(config, data, hardware, model, optimizer, progress)
-                logger.log(step)
-                yield step
-                if step.step % settings.eval_interval == 0 or step.step == settings.max_steps:
+            while True:
+                if stop.reason:
+                    yield save(last)
+                    yield events.Stopped(progress.step, stop.reason)
+                    return
+                done = progress.step == settings.max_steps
+                due = done or progress.step % settings.eval_interval == 0
+                if due and progress.evaluated_at < progress.step:
                     evaluation = _evaluate(config, data, hardware, model, progress)
-                    sample = _sample(config, data, model, step.step)
+                    sample = _sample(config, data, model, progress.step)
                     logger.log(evaluation)
                     logger.log(sample)
                     if evaluation.is_best:
-                        progress.best = evaluation
                         save(best)  # before `last`, which says that `best` is there
                     saved = save(last)
                     yield from (evaluation, sample, saved)
-                if stop.reason and step.step < settings.max_steps:
-                    yield save(last)
-                    yield events.Stopped(step.step, stop.reason)
-                    return
+                if done:
+                    break
+                step = _optimizer_step(config, data, hardware, model, optimizer, progress)
+                logger.log(step)
+                yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
     except GeneratorExit:
         if progress.step:
@@ -195,11 +199,18 @@ def _evaluate(
     start = time.perf_counter()
     batch_size = config.training.micro_batch_size
     loss = evaluate(model, data.validation, batch_size, hardware.autocast)
-    is_best = progress.best is None or loss.bits_per_byte < progress.best.bits_per_byte
-    seconds = time.perf_counter() - start
-    return events.Evaluation(
-        progress.step, loss.bits_per_byte, loss.nats_per_token, loss.nats_per_char, is_best, seconds
+    evaluation = events.Evaluation(
+        step=progress.step,
+        bits_per_byte=loss.bits_per_byte,
+        nats_per_token=loss.nats_per_token,
+        nats_per_char=loss.nats_per_char,
+        is_best=progress.best is None or loss.bits_per_byte < progress.best.bits_per_byte,
+        seconds=time.perf_counter() - start,
     )
+    progress.evaluated_at = progress.step
+    if evaluation.is_best:
+        progress.best = evaluation
+    return evaluation
 
 
 def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:

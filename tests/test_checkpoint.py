@@ -1,0 +1,108 @@
+import resource
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from wikigpt.errors import UserError
+from wikigpt.model import GPT, GPTConfig
+from wikigpt.training import checkpoint
+
+
+def model(seed: int = 0) -> GPT:
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(n_layer=1, n_head=1, n_embd=8, block_size=4, vocab_size=11))
+
+
+def same(a: GPT, b: GPT) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    state = {"step": 3, "random": torch.get_rng_state(), "nested": {"best": None}}
+    checkpoint.save(tmp_path / "last", model(), state)
+    assert same(checkpoint.load_model(tmp_path / "last"), model())
+    loaded = checkpoint.load_state(tmp_path / "last")
+    assert loaded["step"] == 3 and torch.equal(loaded["random"], state["random"])
+    assert [f.name for f in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("dying_rename", [1, 2])
+def test_a_kill_between_the_renames_leaves_a_whole_checkpoint(tmp_path, dying_rename):
+    """Real deaths: the process ends itself inside the given rename."""
+    script = f"""
+        import os, pathlib, torch
+        from wikigpt.model import GPT, GPTConfig
+        from wikigpt.training import checkpoint
+        config = GPTConfig(n_layer=1, n_head=1, n_embd=8, block_size=4, vocab_size=11)
+        torch.manual_seed(0)
+        folder = pathlib.Path({str(tmp_path)!r}) / "last"
+        checkpoint.save(folder, GPT(config), {{"step": 1}})
+        real, count = pathlib.Path.rename, 0
+        def rename(self, target):
+            global count
+            count += 1
+            if count == {dying_rename}:
+                os._exit(9)
+            return real(self, target)
+        pathlib.Path.rename = rename
+        checkpoint.save(folder, GPT(config), {{"step": 2}})
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True)
+    assert done.returncode == 9, done.stderr.decode()
+    assert checkpoint.load_state(tmp_path / "last")["step"] == 1
+    assert same(checkpoint.load_model(tmp_path / "last"), model(0))
+    # And the next save finds its way, whatever lies around.
+    checkpoint.save(tmp_path / "last", model(5), {"step": 3})
+    assert checkpoint.load_state(tmp_path / "last")["step"] == 3
+    assert [f.name for f in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path):
+    """The operating system itself refuses to let the file grow."""
+    folder = tmp_path / "last"
+    checkpoint.save(folder, model(), {"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"disk is full.*before it is whole.*go on"):
+            checkpoint.save(folder, model(1), {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.load_state(folder)["step"] == 1
+    assert same(checkpoint.load_model(folder), model(0))
+    assert [f.name for f in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.json", "state.pt"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+def test_a_damaged_checkpoint_is_told(tmp_path, file, damage):
+    folder = tmp_path / "last"
+    checkpoint.save(folder, model(), {"step": 1})
+    content = (folder / file).read_bytes()
+    if damage == "remove":
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content[: len(content) // 2] if damage == "truncate" else b"")
+    with pytest.raises(UserError, match=r"last is damaged .* start afresh"):
+        checkpoint.load_state(folder)
+        checkpoint.load_model(folder)
+
+
+def test_no_checkpoint_is_told(tmp_path):
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        checkpoint.load_model(tmp_path / "last")
+
+
+def test_a_state_that_runs_code_is_not_loaded(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "evil"), "w"))
+
+    checkpoint.save(tmp_path / "last", model(), {})
+    torch.save({"x": Evil()}, tmp_path / "last" / "state.pt")
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load_state(tmp_path / "last")
+    assert not (tmp_path / "evil").exists()

@@ -1,0 +1,116 @@
+"""What a user types and sees: every mistake is one sentence on stderr, without a traceback."""
+
+import shutil
+
+import pytest
+
+from conftest import tiny_config
+from wikigpt.cli import main
+from wikigpt.config import load_config, save_config
+from wikigpt.errors import UserError
+from wikigpt.training.run_folder import load_run
+
+
+@pytest.fixture
+def yaml(tiny, tmp_path):
+    save_config(tiny, tmp_path / "tiny.yaml")
+    return str(tmp_path / "tiny.yaml")
+
+
+def fails(capsys, *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+    return error
+
+
+def test_from_the_corpus_to_a_completion(capsys, yaml, tiny):
+    assert main(["download", yaml]) == 0
+    assert "small.jsonl" in capsys.readouterr().out
+    assert main(["prepare", yaml]) == 0
+    assert "tokens dropped: 0" in capsys.readouterr().out
+    assert main(["pretrain", yaml]) == 0
+    output = capsys.readouterr().out
+    for says in (
+        "parameters", "expected time", "ln V", "validation", "bits/byte", "nats/char",
+        "« La ville de |", "« Une étoile est |", "curves.png", "make tensorboard",
+    ):  # fmt: skip
+        assert says in output
+    assert (tiny.run_path / "curves.png").exists()
+    folder = str(tiny.run_path)
+    assert main(["generate", folder, "Le ", "--seed", "1", "--max-new-tokens", "20"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("Le ")
+    assert main(["generate", folder, "Le ", "--seed", "1", "--max-new-tokens", "20"]) == 0
+    assert capsys.readouterr().out == first
+    # Once more: nothing to train, and the result is shown again.
+    assert main(["pretrain", yaml]) == 0
+    assert "Trained 12 steps" in capsys.readouterr().out
+
+
+def test_a_wrong_key_a_missing_config_and_a_missing_corpus(capsys, yaml):
+    assert "did you mean 'training.max_steps'" in fails(capsys, "pretrain", yaml, "max_step=3")
+    assert "no config file" in fails(capsys, "pretrain", "configs/nothing.yaml")
+    assert "no file gone.jsonl" in fails(capsys, "pretrain", yaml, "files=[gone.jsonl]")
+    assert "language 'xx'" in fails(
+        capsys, "prepare", yaml, "source=wikipedia-leads", "language=xx"
+    )
+
+
+def test_an_empty_corpus(capsys, yaml, tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    files = f"files=[{tmp_path / 'empty.jsonl'}]"
+    assert "The corpus is empty" in fails(capsys, "pretrain", yaml, files)
+
+
+def test_another_experiment_of_the_same_name(capsys, yaml):
+    assert main(["pretrain", yaml]) == 0
+    capsys.readouterr()
+    assert "seed: 1337 -> 7" in fails(capsys, "pretrain", yaml, "seed=7")
+
+
+def test_no_run_and_a_run_with_another_tokenizer(capsys, yaml, tiny, small_corpus, tmp_path):
+    assert "not a run folder" in fails(capsys, "generate", str(tmp_path), "Le ")
+    other = tiny_config(small_corpus, tmp_path, name="other", min_count=40)
+    save_config(other, tmp_path / "other.yaml")
+    assert main(["pretrain", yaml]) == 0
+    assert main(["pretrain", str(tmp_path / "other.yaml")]) == 0
+    capsys.readouterr()
+    shutil.rmtree(tiny.run_path / "tokenizer")
+    shutil.copytree(other.run_path / "tokenizer", tiny.run_path / "tokenizer")
+    assert "not from the same run" in fails(capsys, "generate", str(tiny.run_path), "Le ")
+
+
+def test_a_prompt_with_an_unknown_character(capsys, tiny, small_corpus, tmp_path):
+    strict = tiny_config(small_corpus, tmp_path, name="strict", unseen="error", min_count=1)
+    save_config(strict, tmp_path / "strict.yaml")
+    assert main(["pretrain", str(tmp_path / "strict.yaml")]) in (0, 2)
+    lossless = tiny_config(small_corpus, tmp_path, name="lossless")
+    save_config(lossless, tmp_path / "lossless.yaml")
+    assert main(["pretrain", str(tmp_path / "lossless.yaml")]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(lossless.run_path), "Le ж", "--max-new-tokens", "4"]) == 0
+    shown = capsys.readouterr()
+    assert "note: 'ж' was too rare" in shown.err and shown.out.startswith("Le ж")
+
+
+def test_ctrl_c_before_training_is_quiet(capsys, yaml, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wikigpt.cli.load_config", interrupted)
+    assert main(["pretrain", yaml]) == 130
+    assert capsys.readouterr().err.strip() == "Stopped."
+
+
+def test_a_run_without_a_best_checkpoint_yet_uses_the_last(tiny):
+    from wikigpt.training import events, train
+
+    for event in train(tiny, say=lambda _: None):
+        if isinstance(event, events.Step) and event.step == 2:
+            break
+    model, _, config = load_run(tiny.run_path)
+    assert model.config.n_embd == 16 and config == load_config(tiny.run_path / "config.yaml")
+    with pytest.raises(UserError, match="not a run folder"):
+        load_run(tiny.run_path.parent)

@@ -1,0 +1,273 @@
+"""The training loop against a plain one, its arithmetic, and what it does when things go wrong."""
+
+import math
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import tiny_config
+from wikigpt.blocks.prepare import prepare
+from wikigpt.config import load_config, with_vocabulary
+from wikigpt.errors import UserError
+from wikigpt.model import GPT
+from wikigpt.model.twin import to_transformers
+from wikigpt.training import checkpoint, events, loop, train
+from wikigpt.training.logging import read_metrics
+
+
+def run(config, **settings):
+    return list(train(config, say=lambda _: None, **settings))
+
+
+def of(kind, stream):
+    return [event for event in stream if isinstance(event, kind)]
+
+
+def weights(config, which="last"):
+    return load_file(config.run_path / "checkpoints" / which / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_events_come_in_order(tiny):
+    stream = run(tiny)
+    kinds = [type(event).__name__ for event in stream]
+    evaluation = ["Step"] * 4 + ["Evaluation", "Sample", "Checkpoint"]
+    assert kinds == ["Preflight", *evaluation * 3, "Finished"]
+    steps = of(events.Step, stream)
+    assert [s.step for s in steps] == list(range(1, 13))
+    assert [s.tokens for s in steps] == [4 * 32 * i for i in range(1, 13)]
+    assert stream[-1].best == min(of(events.Evaluation, stream), key=lambda e: e.bits_per_byte)
+
+
+def test_preflight_says_what_happens(tiny):
+    stream = run(tiny)
+    flight, first = stream[0], stream[1]
+    assert flight.first_loss == pytest.approx(flight.log_vocab_size, rel=0.02)
+    assert flight.first_loss == pytest.approx(first.loss, rel=1e-5)
+    assert flight.tokens_per_parameter == pytest.approx(12 * 128 / flight.parameters)
+    assert flight.precision == "fp32" and flight.why_precision == "asked for"
+
+
+def test_it_is_the_plain_loop_on_the_industrial_model(tiny):
+    """Against ten plain lines with transformers' model and torch's AdamW, on the same batches."""
+    data = prepare(tiny, say=lambda _: None)
+    torch.manual_seed(tiny.seed)
+    ours = GPT(with_vocabulary(tiny.model, data.tokenizer.vocab_size))
+    model = to_transformers(ours).train()
+    decay = [p for n, p in model.named_parameters() if "ln" not in n and "bias" not in n]
+    rest = [p for n, p in model.named_parameters() if "ln" in n or "bias" in n]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0}],
+        betas=(0.9, 0.99), foreach=False,
+    )  # fmt: skip
+    expected = []
+    for k in range(12):
+        indices = loop.batch_indices(k, n_blocks=len(data.train), batch_size=4, seed=tiny.seed)
+        ids_BT, targets_BT = data.train.batch(indices)
+        logits = model(ids_BT).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rate = 0.005 * (k + 1) if k < 2 else 0.01 * (0.55 + 0.45 * math.cos(math.pi * (k - 2) / 9))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    losses = [step.loss for step in of(events.Step, run(tiny))]
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_accumulation_changes_nothing(small_corpus, tmp_path):
+    """8 x 1 == 4 x 2 == 1 x 8, across the padded end of an epoch too; and the loss is the mean."""
+    losses, ends = [], []
+    corpus = tmp_path / "short.jsonl"
+    corpus.write_bytes(b"".join(small_corpus.read_bytes().splitlines(keepends=True)[:60]))
+    for size, steps in ((8, 1), (4, 2), (1, 8)):
+        config = tiny_config(
+            corpus, tmp_path, name=f"a{size}", micro_batch_size=size,
+            grad_accumulation_steps=steps, block_size=128, max_steps=25, eval_interval=25,
+        )  # fmt: skip
+        stream = run(config)
+        losses.append([s.loss for s in of(events.Step, stream)])
+        ends.append(stream[-1].best.bits_per_byte)
+    blocks = -(-prepare(config).train.counts.tokens // 128)
+    assert blocks < 25 * 8, "the run must meet the padded last block"
+    for other in (1, 2):
+        assert losses[other] == pytest.approx(losses[0], rel=1e-4)
+        assert ends[other] == pytest.approx(ends[0], rel=1e-4)
+
+
+def test_the_logged_loss_is_the_mean_over_all_micro_batches(small_corpus, tmp_path):
+    config = tiny_config(small_corpus, tmp_path, micro_batch_size=2, grad_accumulation_steps=3)
+    first = of(events.Step, run(config))[0]
+    data = prepare(config)
+    torch.manual_seed(config.seed)
+    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
+    indices = loop.batch_indices(0, n_blocks=len(data.train), batch_size=6, seed=config.seed)
+    _, loss = model(*data.train.batch(indices))
+    assert first.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert first.tokens == 6 * 32
+
+
+def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path):
+    whole = tiny_config(small_corpus, tmp_path, name="whole", dropout=0.1)
+    stream = run(whole)
+    pieces = tiny_config(small_corpus, tmp_path, name="pieces", dropout=0.1)
+    for stop_at in (1, 4, 7, 11):
+        for event in train(pieces, say=lambda _: None):
+            if isinstance(event, events.Step) and event.step == stop_at:
+                break  # closes the generator, which saves
+    rest = run(pieces)
+    assert [s.step for s in of(events.Step, rest)] == [12]
+    assert same(weights(whole), weights(pieces)) and same(
+        weights(whole, "best"), weights(pieces, "best")
+    )
+    timeless = lambda records: [  # noqa: E731
+        {k: v for k, v in r.items() if k not in ("seconds", "tokens_per_second", "mfu")}
+        for r in records
+    ]
+    assert timeless(read_metrics(whole.run_path)) == timeless(read_metrics(pieces.run_path))
+    assert (whole.run_path / "samples.txt").read_text(encoding="utf-8") == (
+        pieces.run_path / "samples.txt"
+    ).read_text(encoding="utf-8")
+    assert rest[-1].best.bits_per_byte == stream[-1].best.bits_per_byte
+    # A finished run has nothing more to do, and says what it reached.
+    assert [type(e) for e in run(pieces)] == [events.Finished]
+
+
+def test_an_exception_in_the_readers_code_saves_too(tiny):
+    def reader():
+        for event in train(tiny, say=lambda _: None):
+            if isinstance(event, events.Step) and event.step == 6:
+                raise RuntimeError("a mistake in a plot")
+
+    with pytest.raises(RuntimeError):
+        reader()
+    assert checkpoint.load_state(tiny.run_path / "checkpoints" / "last")["progress"]["step"] == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_ctrl_c_and_sigterm_save_and_stop(tiny, number):
+    before = signal.getsignal(number)
+    stream = []
+    for event in train(tiny, say=lambda _: None):
+        stream.append(event)
+        if isinstance(event, events.Step) and event.step == 6:
+            os.kill(os.getpid(), number)
+    assert isinstance(stream[-1], events.Stopped) and stream[-1].step == 6
+    assert signal.getsignal(number) is before
+    assert of(events.Step, run(tiny))[0].step == 7
+
+
+def test_a_second_ctrl_c_insists(tiny):
+    with pytest.raises(KeyboardInterrupt):
+        for event in train(tiny, say=lambda _: None):
+            if isinstance(event, events.Step) and event.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_it_trains_in_a_thread_where_no_signal_can_be_caught(tiny):
+    result = []
+    thread = threading.Thread(target=lambda: result.extend(run(tiny)))
+    thread.start()
+    thread.join()
+    assert isinstance(result[-1], events.Finished)
+
+
+def test_a_nan_stops_before_it_reaches_the_weights(tiny, monkeypatch):
+    real = loop.learning_rate_at
+    monkeypatch.setattr(loop, "learning_rate_at", lambda s, c: 1e30 if s >= 5 else real(s, c))
+    with pytest.raises(UserError) as error:
+        run(tiny)
+    message = str(error.value)
+    assert "at step 7, in batch 6 (blocks " in message
+    assert "checkpoints/last holds the last good state" in message
+    assert all(torch.isfinite(w).all() for w in weights(tiny).values())
+    monkeypatch.undo()
+    assert of(events.Step, run(tiny))[0].step == 5
+
+
+def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
+    small_corpus, tmp_path, monkeypatch
+):
+    config = tiny_config(small_corpus, tmp_path, max_steps=20)
+    real, scores = loop.evaluate, iter([3.0, 2.0, 4.0, 2.5, 2.0])
+
+    def scripted(*arguments):
+        loss = real(*arguments)
+        score = next(scores)
+        return type(loss)(
+            score * math.log(2) * loss.bytes, loss.tokens, loss.bytes, loss.characters
+        )
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    stream = run(config)
+    assert [e.is_best for e in of(events.Evaluation, stream)] == [True, True, False, False, False]
+    state = checkpoint.load_state(config.run_path / "checkpoints" / "best")
+    assert state["progress"]["step"] == 8 == stream[-1].best.step
+
+
+def test_a_kill_between_best_and_last_loses_neither(tiny, monkeypatch):
+    """`best` must be on the disk before `last` says so."""
+    real = checkpoint.save
+
+    def killed(path, model, state):
+        if path.name == "last" and state["progress"]["step"] == 8:
+            raise RuntimeError("killed")
+        real(path, model, state)
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(RuntimeError):
+        run(tiny)
+    monkeypatch.undo()
+    state = lambda which: checkpoint.load_state(tiny.run_path / "checkpoints" / which)["progress"]  # noqa: E731
+    assert (state("last")["step"], state("best")["step"]) == (4, 8)
+    assert run(tiny)[-1].best.step == state("best")["step"]
+
+
+def test_end_of_text_is_learnt(tiny):
+    """It is among the targets, once a document."""
+    data = prepare(tiny)
+    ends = sum(int((targets == 0).sum()) for _, targets in data.train.batches(64))
+    assert ends == data.train.counts.documents > 300
+
+
+def test_another_experiment_under_the_same_name_is_refused(tiny, small_corpus, tmp_path):
+    run(tiny)
+    other = tiny_config(small_corpus, tmp_path, learning_rate=2e-2)
+    with pytest.raises(UserError, match=r"training\.learning_rate: 0\.01 -> 0\.02.*--fresh"):
+        run(other)
+    assert of(events.Step, run(other, fresh=True))[0].step == 1
+
+
+def test_a_run_folder_from_another_tokenizer_is_refused(tiny, small_corpus, tmp_path):
+    run(tiny)
+    other = tiny_config(small_corpus, tmp_path, name="other", min_count=40)
+    run(other)
+    shutil.rmtree(tiny.run_path / "tokenizer")
+    shutil.copytree(other.run_path / "tokenizer", tiny.run_path / "tokenizer")
+    with pytest.raises(UserError, match="trained with another tokenizer"):
+        run(tiny)
+
+
+def test_fresh_deletes_nothing_but_runs(tiny):
+    tiny.run_path.mkdir(parents=True)
+    (tiny.run_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="not a run folder"):
+        run(tiny, fresh=True)
+    assert (tiny.run_path / "thesis.txt").exists()
+
+
+def test_the_run_folder_knows_its_config(tiny):
+    run(tiny)
+    assert load_config(tiny.run_path / "config.yaml") == tiny

@@ -1,0 +1,35 @@
+import pytest
+
+from conftest import tiny_config
+from wikigpt.errors import UserError
+from wikigpt.plots import plot_run, plot_runs
+from wikigpt.training import train
+from wikigpt.training.logging import read_metrics
+
+
+def test_a_run_is_drawn_from_its_folder(tiny, tmp_path):
+    list(train(tiny, say=lambda _: None))
+    figure = plot_run(tiny.run_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    training, validation = figure.axes[0].lines
+    records = read_metrics(tiny.run_path)
+    assert list(training.get_ydata()) == [
+        r["bits_per_byte"] for r in records if r["kind"] == "step"
+    ]
+    scores = [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
+    assert list(validation.get_ydata()) == scores
+    assert list(validation.get_xdata()) == pytest.approx([4 * 128e-6, 8 * 128e-6, 12 * 128e-6])
+
+
+def test_runs_are_compared(tiny, small_corpus, tmp_path):
+    other = tiny_config(small_corpus, tmp_path, name="other", learning_rate=3e-2)
+    for config in (tiny, other):
+        list(train(config, say=lambda _: None))
+    figure = plot_runs([tiny.run_path, other.run_path])
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert [label.split(":")[0] for label in labels] == ["tiny", "other"]
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(UserError, match="no metrics yet"):
+        plot_run(tmp_path)

@@ -1,0 +1,101 @@
+"""Law 4: kill -9 at any moment, resume, end with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from conftest import tiny_config
+from wikigpt.blocks.prepare import prepare
+from wikigpt.config import Config, save_config
+from wikigpt.training.logging import read_metrics
+
+# A real thread count: the sums inside a matrix product depend on it.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "2"}
+
+
+def make_config(corpus: Path, folder: Path, name: str, **changes) -> Config:
+    config = tiny_config(
+        corpus, folder, name=name, n_layer=2, n_embd=32, block_size=64, dropout=0.1,
+        max_steps=90, eval_interval=15, grad_accumulation_steps=2, **changes,
+    )  # fmt: skip
+    save_config(config, folder / f"{name}.yaml")
+    return config
+
+
+def start(folder: Path, config: Config) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "wikigpt", "pretrain", str(folder / f"{config.name}.yaml")],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        encoding="utf-8",
+    )  # fmt: skip
+
+
+def lines_of(config: Config) -> int:
+    path = config.run_path / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for_progress(process: subprocess.Popen, config: Config, more: int) -> None:
+    before, deadline = lines_of(config), time.monotonic() + 120
+    while lines_of(config) < before + more and process.poll() is None:
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.005)
+
+
+def final_weights(config: Config, which: str) -> bytes:
+    return (config.run_path / "checkpoints" / which / "model.safetensors").read_bytes()
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path):
+    whole = make_config(small_corpus, tmp_path, "whole")
+    prepare(whole, say=lambda _: None)
+    process = start(tmp_path, whole)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+
+    killed = make_config(small_corpus, tmp_path, "killed")
+    dice, deaths = random.Random(), 0
+    for _ in range(3):
+        process = start(tmp_path, killed)
+        # Some lines on, then anywhere: in a step, in an evaluation, in a save.
+        wait_for_progress(process, killed, more=dice.randint(8, 30))
+        time.sleep(dice.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        deaths += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert deaths == 3
+    process = start(tmp_path, killed)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert "going on from step" in output
+
+    for which in ("last", "best"):
+        assert final_weights(whole, which) == final_weights(killed, which)
+    assert load_file(killed.run_path / "checkpoints" / "last" / "model.safetensors")
+    records = [read_metrics(config.run_path) for config in (whole, killed)]
+    losses = [[(r["step"], r["loss"]) for r in one if r["kind"] == "step"] for one in records]
+    assert losses[0] == losses[1] and len(losses[0]) == 90
+    scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
+    assert scores[0] == scores[1] and len(scores[0]) == 6
+    assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_polite_signal_saves_the_step_it_arrives_at(small_corpus, tmp_path, number):
+    config = make_config(small_corpus, tmp_path, "polite")
+    process = start(tmp_path, config)
+    wait_for_progress(process, config, more=20)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "saved at step" in output and "Traceback" not in output
+    step = int(output.split("saved at step ")[1].split(".")[0])
+    assert step >= 17 and step % 15, "not just the last evaluation's checkpoint"
+    assert read_metrics(config.run_path)[-1]["step"] == step
