@@ -1,4 +1,3 @@
-import resource
 import subprocess
 import sys
 import textwrap
@@ -9,6 +8,8 @@ import torch
 from wikigpt.errors import UserError
 from wikigpt.model import GPT, GPTConfig
 from wikigpt.training import checkpoint
+
+resource = pytest.importorskip("resource", reason="limits on a file's size are a Unix thing")
 
 
 def model(seed: int = 0) -> GPT:

@@ -95,6 +95,20 @@ def test_a_prompt_with_an_unknown_character(capsys, tiny, small_corpus, tmp_path
     assert "note: 'ж' was too rare" in shown.err and shown.out.startswith("Le ж")
 
 
+def test_a_disk_that_refuses(capsys, yaml, tiny):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size, says in ((2_000, "File too large"), (450_000, "could not be saved")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            # The larger limit lets the shards through, and stops the checkpoint of a wider model.
+            error = fails(capsys, "pretrain", yaml, "n_embd=96", "name=wide")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert says in error and "free some space" in error.lower()
+    assert main(["pretrain", yaml, "n_embd=96", "name=wide"]) == 0
+
+
 def test_ctrl_c_before_training_is_quiet(capsys, yaml, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from wikigpt.config import Config, load_config, parse_overrides, relative
 from wikigpt.errors import UserError
+from wikigpt.files import OUT_OF_SPACE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # The operating system refused; everything is written aside first, so nothing is half-done.
+        name = relative(Path(error.filename)) if error.filename else "a file"
+        advice = "free some space" if error.errno in OUT_OF_SPACE else "put that right"
+        print(
+            f"error: {name} can't be read or written ({error.strerror}); {advice} and run the same "
+            "command again.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

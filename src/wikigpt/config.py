@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from wikigpt.errors import UserError
+from wikigpt.files import atomic_write
 
 _STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 _Positive = Annotated[int, Field(gt=0)]
@@ -214,7 +215,8 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
 
 def save_config(config: Config, path: Path) -> None:
     text = yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def with_vocabulary(config: GPTConfig, vocab_size: int) -> GPTConfig:

@@ -1,5 +1,6 @@
 """Small things every room does with files: hash them, and never leave one half-written."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def sha256(path: Path) -> str:

@@ -92,7 +92,7 @@ def split_of(article_id: str, validation_fraction: float) -> Literal["train", "v
 
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"broken JSON ({error.msg} at column {error.colno})"
+        return f"broken JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
     if isinstance(error, UnicodeDecodeError):
         return f"invalid UTF-8 at byte {error.start}"
     if isinstance(error, RecursionError):

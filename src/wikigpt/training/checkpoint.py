@@ -11,7 +11,6 @@ so the old one steps aside first; a kill between the two renames leaves `last.ol
 knows to look for. At every moment one complete checkpoint has a name that is found.
 """
 
-import errno
 import io
 import json
 import os
@@ -28,9 +27,8 @@ from safetensors import SafetensorError
 
 from wikigpt.config import GPTConfig, relative
 from wikigpt.errors import UserError
+from wikigpt.files import OUT_OF_SPACE
 from wikigpt.model.gpt import GPT
-
-OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def save(folder: Path, model: GPT, state: dict[str, Any]) -> None:

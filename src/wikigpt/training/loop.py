@@ -56,7 +56,7 @@ def train(
         UserError: anything a user can put right; what was saved before stays.
     """
     data = prepare(config, say)
-    folder = open_run(config, data.tokenizer, fresh)
+    folder = open_run(config, data, fresh)
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
     settings = config.training
 

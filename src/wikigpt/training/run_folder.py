@@ -8,18 +8,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, differences, load_config, relative, save_config
 from wikigpt.errors import UserError
+from wikigpt.files import read_json, write_json
 from wikigpt.model.gpt import GPT
 from wikigpt.tokenizers import load_tokenizer
 from wikigpt.training import checkpoint
 
 
-def open_run(config: Config, tokenizer: Any, fresh: bool) -> Path:
+def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
     """Create the run's folder, or check that it is the same experiment.
 
     Raises:
-        UserError: the folder belongs to a run with other settings or another tokenizer.
+        UserError: the folder belongs to a run with other settings, another tokenizer or other text.
     """
     folder = config.run_path
     if fresh and folder.exists():
@@ -29,19 +31,27 @@ def open_run(config: Config, tokenizer: Any, fresh: bool) -> Path:
         shutil.rmtree(folder)
     if not (folder / "config.yaml").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(folder / "tokenizer")
-        save_config(config, folder / "config.yaml")
+        data.tokenizer.save(folder / "tokenizer")
+        write_json(folder / "corpus.json", data.manifest)
+        save_config(config, folder / "config.yaml")  # last: it is what makes the folder a run
         return folder
-    way_out = "give this one another name (name=…), or add --fresh to throw the old run away"
+    way_out = (
+        "give this one another name (name=…), or throw the old run away (--fresh; in a notebook "
+        "fresh=True)"
+    )
     changed = differences(load_config(folder / "config.yaml"), config)
     if changed:
         raise UserError(
             f"{relative(folder)} was trained with other settings ({'; '.join(changed)}): {way_out}."
         )
-    if load_tokenizer(folder / "tokenizer").fingerprint != tokenizer.fingerprint:
+    if load_tokenizer(folder / "tokenizer").fingerprint != data.tokenizer.fingerprint:
         raise UserError(
             f"{relative(folder)} was trained with another tokenizer, so its ids mean other text: "
             f"{way_out}."
+        )
+    if read_json(folder / "corpus.json") != data.manifest:
+        raise UserError(
+            f"The text that {relative(folder)} was trained on has changed since: {way_out}."
         )
     return folder
 

@@ -1,0 +1,43 @@
+"""The house stands as README draws it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "wikigpt"
+# A module imports from its own room and from the ones before it.
+ROOMS = ["errors", "files", "config", "corpus", "tokenizers", "blocks", "model", "evaluation",
+         "training", "plots", "cli", "__main__"]  # fmt: skip
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_imports_run_one_way(path):
+    if path == SOURCE / "__init__.py":
+        return
+    here = ROOMS.index(room_of(path))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wikigpt."):
+            assert ROOMS.index(node.module.split(".")[1]) <= here, node.module
+
+
+def test_readme_names_what_is_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make ([a-z]+)", readme, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
+    picture = readme.split("## The house")[1].split("```")[1]
+    for path in MODULES:
+        if not path.name.startswith("__"):
+            assert path.name in picture, path.name
+    for name in re.findall(r"\b\w+\.py\b", picture):
+        assert list(SOURCE.rglob(name)), name
