@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from conftest import tiny_config
 from wikigpt.blocks.prepare import prepare
+from wikigpt.blocks.sampler import batch_indices
 from wikigpt.config import load_config, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.model import GPT
@@ -70,7 +71,7 @@ def test_it_is_the_plain_loop_on_the_industrial_model(tiny):
     )  # fmt: skip
     expected = []
     for k in range(12):
-        indices = loop.batch_indices(k, n_blocks=len(data.train), batch_size=4, seed=tiny.seed)
+        indices = batch_indices(k, n_blocks=len(data.train), batch_size=4, seed=tiny.seed)
         ids_BT, targets_BT = data.train.batch(indices)
         logits = model(ids_BT).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
@@ -112,7 +113,7 @@ def test_the_logged_loss_is_the_mean_over_all_micro_batches(small_corpus, tmp_pa
     data = prepare(config)
     torch.manual_seed(config.seed)
     model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
-    indices = loop.batch_indices(0, n_blocks=len(data.train), batch_size=6, seed=config.seed)
+    indices = batch_indices(0, n_blocks=len(data.train), batch_size=6, seed=config.seed)
     _, loss = model(*data.train.batch(indices))
     assert first.loss == pytest.approx(loss.item(), rel=1e-6)
     assert first.tokens == 6 * 32

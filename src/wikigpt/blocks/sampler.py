@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from wikigpt.config import Config
+
 
 @lru_cache(maxsize=4)
 def _permutation(n_blocks: int, seed: int, epoch: int) -> np.ndarray:
@@ -33,3 +35,10 @@ def batch_indices(
     return np.array(
         [_permutation(n_blocks, seed, int(p) // n_blocks)[int(p) % n_blocks] for p in places]
     )
+
+
+def indices_of_step(config: Config, n_blocks: int, step: int) -> np.ndarray:
+    """The blocks of optimizer step `step` (from 0), those of all its micro-batches together."""
+    settings = config.training
+    size = settings.micro_batch_size * settings.grad_accumulation_steps
+    return batch_indices(step, n_blocks=n_blocks, batch_size=size, seed=config.seed)

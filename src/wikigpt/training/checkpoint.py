@@ -85,6 +85,20 @@ def load_state(folder: Path) -> dict[str, Any]:
     return _guarded(found, lambda: torch.load(found / "state.pt", weights_only=True))
 
 
+def random_state() -> dict[str, torch.Tensor]:
+    """Where torch's random generators stand; dropout depends on it."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 def _read_model(folder: Path) -> GPT:
     model = GPT(GPTConfig(**json.loads((folder / "model.json").read_text(encoding="utf-8"))))
     model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))

@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import psutil
+import numpy as np
 import torch
 
 from wikigpt.blocks.prepare import Prepared, prepare
-from wikigpt.blocks.sampler import batch_indices
+from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import IGNORE
 from wikigpt.config import Config, relative, with_vocabulary
 from wikigpt.errors import UserError
@@ -26,6 +27,7 @@ from wikigpt.training import checkpoint, events
 from wikigpt.training.hardware import Hardware, detect, synchronize
 from wikigpt.training.logging import RunLogger
 from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.preflight import preflight
 from wikigpt.training.run_folder import open_run
 from wikigpt.training.signals import StopRequest
 
@@ -73,14 +75,14 @@ def train(
         progress = Progress(**state["progress"])
         if state["progress"]["best"]:
             progress.best = events.Evaluation(**state["progress"]["best"])
-        _set_random_state(state["random"])
+        checkpoint.set_random_state(state["random"])
     model.train()
 
-    def save(path) -> events.Checkpoint:
+    def save(path: Path) -> events.Checkpoint:
         state = {
             "optimizer": optimizer.state_dict(),
             "progress": asdict(progress),
-            "random": _random_state(),
+            "random": checkpoint.random_state(),
             "precision": hardware.precision,
         }
         checkpoint.save(path, model, state)
@@ -90,7 +92,7 @@ def train(
     try:
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
-                yield _preflight(config, data, hardware, model, progress)
+                yield preflight(config, data, hardware, model, progress.step)
             while True:
                 if stop.reason:
                     yield save(last)
@@ -132,14 +134,12 @@ def _optimizer_step(
     """One update of the weights: forward and backward over all micro-batches, clip, step."""
     settings = config.training
     start = time.perf_counter()
-    indices = _batch_indices(config, data, progress.step)
+    indices = indices_of_step(config, len(data.train), progress.step)
     ids_BT, targets_BT = data.train.batch(indices)
     n_tokens = int((targets_BT != IGNORE).sum())
     loss = 0.0
-    for ids, targets in zip(
-        ids_BT.split(settings.micro_batch_size), targets_BT.split(settings.micro_batch_size),
-        strict=True,
-    ):  # fmt: skip
+    size = settings.micro_batch_size
+    for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
         # Each token weighs the same, however the batch is cut into micro-batches.
         share = int((targets != IGNORE).sum()) / n_tokens
         with hardware.autocast():
@@ -172,14 +172,8 @@ def _optimizer_step(
     )
 
 
-def _batch_indices(config: Config, data: Prepared, k: int):
-    settings = config.training
-    size = settings.micro_batch_size * settings.grad_accumulation_steps
-    return batch_indices(k, n_blocks=len(data.train), batch_size=size, seed=config.seed)
-
-
 def _stop_if_diverged(
-    config: Config, loss: float, grad_norm: float, progress: Progress, indices
+    config: Config, loss: float, grad_norm: float, progress: Progress, indices: np.ndarray
 ) -> None:
     """Called before the weights are touched, so a NaN never reaches them or a checkpoint."""
     if math.isfinite(loss) and math.isfinite(grad_norm):
@@ -221,66 +215,6 @@ def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sam
         temperature=settings.temperature, seed=config.seed,
     )  # fmt: skip
     return events.Sample(step, prompt, "".join(pieces))
-
-
-def _preflight(
-    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress
-) -> events.Preflight:
-    """Measure two forward and backward passes whose gradients are thrown away."""
-    settings = config.training
-    random = _random_state()
-    losses, seconds = [], []
-    for k in range(3):  # the first also pays for start-up
-        ids_BT, targets_BT = data.train.batch(_batch_indices(config, data, progress.step + k))
-        size = settings.micro_batch_size
-        start = time.perf_counter()
-        with hardware.autocast():
-            ids, targets = ids_BT[:size], targets_BT[:size]
-            _, loss = model(ids.to(hardware.device), targets.to(hardware.device))
-        loss.backward()
-        losses.append(loss.item())
-        seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
-    model.zero_grad(set_to_none=True)
-    _set_random_state(random)
-    tokens_per_step = size * settings.grad_accumulation_steps * config.model.block_size
-    if hardware.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated()
-    else:
-        memory = psutil.Process().memory_info().rss
-    counts = data.validation.counts
-    return events.Preflight(
-        run=relative(config.run_path),
-        device=hardware.device.type,
-        precision=hardware.precision,
-        why_precision=hardware.why,
-        parameters=model.n_parameters,
-        train_tokens=data.train.counts.tokens,
-        validation_tokens=counts.tokens,
-        tokens_per_step=tokens_per_step,
-        max_steps=settings.max_steps,
-        done_steps=progress.step,
-        eval_interval=settings.eval_interval,
-        first_loss=losses[0],
-        log_vocab_size=math.log(data.tokenizer.vocab_size),
-        seconds_per_step=min(seconds),
-        # A forward pass is a third of forward and backward.
-        evaluation_seconds=min(seconds) / tokens_per_step * counts.tokens / 3,
-        memory_bytes=memory,
-        peak_flops=hardware.peak_flops,
-    )
-
-
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Before a run takes off: what it is, what it should cost, whether its first loss is right."""
+
+import math
+import time
+
+import psutil
+import torch
+
+from wikigpt.blocks.prepare import Prepared
+from wikigpt.blocks.sampler import indices_of_step
+from wikigpt.config import Config, relative
+from wikigpt.model.gpt import GPT
+from wikigpt.training import checkpoint, events
+from wikigpt.training.hardware import Hardware
+
+
+def preflight(
+    config: Config, data: Prepared, hardware: Hardware, model: GPT, done_steps: int
+) -> events.Preflight:
+    """Time a few forward and backward passes, and throw their gradients away."""
+    settings = config.training
+    random = checkpoint.random_state()
+    losses, seconds = [], []
+    for k in range(3):  # the first also pays for start-up
+        ids_BT, targets_BT = data.train.batch(
+            indices_of_step(config, len(data.train), done_steps + k)
+        )
+        size = settings.micro_batch_size
+        start = time.perf_counter()
+        with hardware.autocast():
+            ids, targets = ids_BT[:size], targets_BT[:size]
+            _, loss = model(ids.to(hardware.device), targets.to(hardware.device))
+        loss.backward()
+        losses.append(loss.item())
+        seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
+    model.zero_grad(set_to_none=True)
+    checkpoint.set_random_state(random)
+    tokens_per_step = size * settings.grad_accumulation_steps * config.model.block_size
+    if hardware.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = psutil.Process().memory_info().rss
+    counts = data.validation.counts
+    return events.Preflight(
+        run=relative(config.run_path),
+        device=hardware.device.type,
+        precision=hardware.precision,
+        why_precision=hardware.why,
+        parameters=model.n_parameters,
+        train_tokens=data.train.counts.tokens,
+        validation_tokens=counts.tokens,
+        tokens_per_step=tokens_per_step,
+        max_steps=settings.max_steps,
+        done_steps=done_steps,
+        eval_interval=settings.eval_interval,
+        first_loss=losses[0],
+        log_vocab_size=math.log(data.tokenizer.vocab_size),
+        seconds_per_step=min(seconds),
+        # A forward pass is a third of forward and backward.
+        evaluation_seconds=min(seconds) / tokens_per_step * counts.tokens / 3,
+        memory_bytes=memory,
+        peak_flops=hardware.peak_flops,
+    )
