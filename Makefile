@@ -13,7 +13,7 @@ pretrain: install
 	$(BIN)/wikigpt pretrain $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: install
 	$(BIN)/ruff check .
