@@ -55,8 +55,9 @@ def parse_article(
     article_id = _id(record, lang, title)
     _check_unicode(article_id, title, lang, raw)
     if report is not None:
+        # Lone surrogates do no harm in what is not kept.
         left_out = sum(len(text.encode(errors="replace")) for text in merged.left_out)
-        repeated = len(abstract.encode()) if merged.has_lead else 0
+        repeated = len(abstract.encode(errors="replace")) if merged.has_lead else 0
         report.found.documents += 1
         report.found.bytes += len(raw.encode()) + left_out + repeated
         if left_out:

@@ -134,8 +134,8 @@ def _articles(
                 raise record.value
             article = parse_article(record.value, reading.language, report)
         except BadRecord as error:
-            start = record.start or repr(record.value)[:200]
-            rejects.rejected.append(Rejected(record.file, record.line, str(error), start))
+            rejected = Rejected(record.file, record.line, str(error), record.start)
+            rejects.rejected.append(rejected)
             rejects.check(at_least=1000)
             continue
         reason = "too short" if len(article.text) < reading.min_characters else None

@@ -49,7 +49,7 @@ class Record(NamedTuple):
     value: Any
     """Decoded JSON, or the BadRecord that says why there is none."""
     start: str
-    """The first characters, to recognise it by; empty where `value` says as much."""
+    """The first characters, or a Parquet row's title, to recognise it by."""
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -234,7 +234,8 @@ def _rows(file: BinaryIO, shown: str) -> Iterator[Record]:
             values = [_row(batch.slice(i, 1)) for i in range(batch.num_rows)]
         for value in values:
             number += 1
-            yield Record(shown, number, value, "")
+            title = "" if isinstance(value, BadRecord) else value.get("name") or value.get("title")
+            yield Record(shown, number, value, str(title)[:200])
 
 
 def _row(batch: pa.RecordBatch) -> dict[str, Any] | BadRecord:
