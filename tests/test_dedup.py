@@ -61,6 +61,6 @@ def test_near_duplicates_are_found_as_often_as_the_theory_says():
 
 
 def test_hashes_do_not_depend_on_the_process():
-    # What is a duplicate must not change from run to run; the value was computed in another process.
+    # What repeats what must not change from run to run: this value is another process's.
     assert band_hashes("un deux trois quatre") == band_hashes("Un, deux; trois: quatre")
     assert band_hashes("un deux trois quatre")[0] == 15973259264616693881

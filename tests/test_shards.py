@@ -109,7 +109,9 @@ def test_short_articles_and_duplicates_go_and_the_manifest_says_so(tmp_path):
     corpus = write_jsonl(tmp_path / "c.jsonl", records)
     kept = {}
     for duplicates in ("keep", "drop_exact", "drop_near"):
-        config = tiny_config(corpus, tmp_path, min_characters=20, duplicates=duplicates)
+        config = tiny_config(
+            corpus, tmp_path, min_characters=20, duplicates=duplicates, validation_fraction=0.4
+        )
         manifest = prepare(config, say=lambda _: None).manifest
         kept[duplicates] = sum(split["documents"] for split in manifest["splits"].values())
         assert manifest["cleaning"]["kept"]["documents"] == kept[duplicates]
