@@ -27,8 +27,6 @@ _CATEGORY = re.compile(r"(?:\[\[)?(?:Catégorie|Category|Categoría|Kategorie|Ca
 _EMPTY = r"(?:[ \u00a0]*|(?=[,;:]*[ \u00a0])[ \u00a0,;:]*)"
 _EMPTY_PARENTHESES = re.compile(rf"(?<=[\w»])[ \u00a0](?:\({_EMPTY}\)|\[{_EMPTY}\])")
 _STRAY_COMMA = re.compile(r"(?<= \()[ \u00a0]?[,;][ \u00a0]+(?=[^\s,;)])")
-# Looking for these first is ten times faster than a regular expression over the whole text.
-_HINTS = ("()", "( ", "(,", "(;", "(:", "(\u00a0", "[]", "[ ", "[\u00a0")
 
 
 def nfc(text: str) -> str:
@@ -38,17 +36,17 @@ def nfc(text: str) -> str:
 
 def end_of_text(text: str) -> str:
     """The literal `<|endoftext|>`, which tokenizers would take for their own mark."""
-    return text.replace("<|endoftext|>", "")
+    return text.replace("<|endoftext|>", "") if "<" in text else text
 
 
 def references(text: str) -> str:
     """`<ref>…</ref>` and `<ref … />`, with what they say."""
-    return _REFERENCE.sub("", text) if "<ref" in text else text
+    return _REFERENCE.sub("", text) if "<" in text else text
 
 
 def templates(text: str) -> str:
     """`{{…}}`, also as `{ { … } }` and nested; a line that held nothing else goes with it."""
-    found = "{{" in text or "{ {" in text
+    found = "{" in text
     while found:
         text, found = _TEMPLATE.subn("", text)
     return text
@@ -66,16 +64,23 @@ def category_tail(text: str) -> str:
 
 def empty_parentheses(text: str) -> str:
     """` ()`, ` ( ; )`, ` []`: what is left of a pronunciation or a name in another script."""
-    if not any(hint in text for hint in _HINTS):
-        return text
-    return _EMPTY_PARENTHESES.sub("", text)
+    return _EMPTY_PARENTHESES.sub("", text) if _opens_on_nothing(text) else text
 
 
 def stray_comma(text: str) -> str:
     """`(, 1967)` -> `(1967)`: the same where something follows."""
-    if not any(hint in text for hint in ("(,", "( ,", "(;", "( ;", "(\u00a0")):
-        return text
-    return _STRAY_COMMA.sub("", text)
+    return _STRAY_COMMA.sub("", text) if _opens_on_nothing(text) else text
+
+
+def _opens_on_nothing(text: str) -> bool:
+    """Whether any parenthesis opens on something else than a word; saves most texts a search."""
+    for opening in "([":
+        place = text.find(opening)
+        while place >= 0:
+            if text[place + 1 : place + 2] in " \u00a0,;:)]":
+                return True
+            place = text.find(opening, place + 1)
+    return False
 
 
 RULES: dict[str, Rule] = {

@@ -8,6 +8,7 @@ would say the same in fewer lines, ends at Python's limit of a thousand levels.
 """
 
 import unicodedata
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 LEFT_OUT = {
@@ -40,6 +41,7 @@ class Merged(NamedTuple):
     """Whether the first lines are the lead."""
 
 
+@lru_cache(maxsize=4096)  # most titles are « Biographie », « Géographie », …
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).replace("’", "'").strip(" \u00a0:").casefold()
 
@@ -74,31 +76,40 @@ def _walk(
 ) -> None:
     """Append what the parts say to `lines`, or to `left_out` where it is unwanted."""
     titles: list[tuple[int, str]] = []  # of the sections we are in, not written yet: depth, title
+
+    def say(text: str, depth: int, is_unwanted: bool) -> None:
+        text = text.strip()
+        if text and is_unwanted:
+            left_out.append(text)
+        elif text:
+            leave(depth)
+            for _, title in titles:
+                lines.extend(("", title))
+            titles.clear()
+            lines.append(text)
+
+    def leave(depth: int) -> None:
+        while titles and titles[-1][0] >= depth:
+            titles.pop()
+
     stack = [(part, 0, False) for part in reversed(parts)]
     while stack:
-        part, depth, unwritten = stack.pop()
-        if isinstance(part, str):
-            text = part.strip()
-            if text and unwritten:
-                left_out.append(text)
-            elif text:
-                _leave(titles, depth)
-                for _, title in titles:
-                    lines += ["", title]
-                titles.clear()
-                lines.append(text)
-        elif isinstance(part, list):
-            stack += [(inner, depth, unwritten) for inner in reversed(part)]
-        elif isinstance(part, dict):
+        part, depth, is_unwanted = stack.pop()
+        if isinstance(part, dict):
             name = part.get("name")
-            if isinstance(name, str) and name.strip() and part.get("type", "section") == "section":
-                _leave(titles, depth)
-                unwritten = unwritten or _key(name) in unwanted
-                if not unwritten:
+            if isinstance(name, str) and part.get("type", "section") == "section" and name.strip():
+                leave(depth)
+                is_unwanted = is_unwanted or _key(name) in unwanted
+                if not is_unwanted:
                     titles.append((depth, name.strip()))
-            stack += [(inner, depth + 1, unwritten) for inner in reversed(_inside(part)) if inner]
-
-
-def _leave(titles: list[tuple[int, str]], depth: int) -> None:
-    while titles and titles[-1][0] >= depth:
-        titles.pop()
+            value, *others = _inside(part)
+            # Nearly every value is a string, and half of the time goes here: no detour for it.
+            if isinstance(value, str):
+                say(value, depth + 1, is_unwanted)
+            else:
+                others.insert(0, value)
+            stack += [(inner, depth + 1, is_unwanted) for inner in reversed(others) if inner]
+        elif isinstance(part, list):
+            stack += [(inner, depth, is_unwanted) for inner in reversed(part)]
+        elif isinstance(part, str):
+            say(part, depth, is_unwanted)
