@@ -41,7 +41,11 @@ CONTENDERS = (
 
 def sentence(rng: random.Random) -> str:
     words = rng.choices(WORDS, k=rng.randrange(8, 25))
-    return " ".join(["Le", *words]) + f" en {rng.randrange(1000, 2000)}, l’été (« là »)."
+    return (
+        " ".join(["Le", *words])
+        + f" en {rng.randrange(1000, 2000)}, l’été"
+        + rng.choice([".", ".", " (« là »)."])
+    )
 
 
 def paragraph(rng: random.Random) -> dict:

@@ -92,24 +92,31 @@ def _walk(
         while titles and titles[-1][0] >= depth:
             titles.pop()
 
-    stack = [(part, 0, False) for part in reversed(parts)]
+    stack = [(iter(parts), 0, False)]
     while stack:
-        part, depth, is_unwanted = stack.pop()
-        if isinstance(part, dict):
-            name = part.get("name")
-            if isinstance(name, str) and part.get("type", "section") == "section" and name.strip():
-                leave(depth)
-                is_unwanted = is_unwanted or _key(name) in unwanted
-                if not is_unwanted:
-                    titles.append((depth, name.strip()))
-            value, *others = _inside(part)
-            # Nearly every value is a string, and half of the time goes here: no detour for it.
-            if isinstance(value, str):
-                say(value, depth + 1, is_unwanted)
-            else:
-                others.insert(0, value)
-            stack += [(inner, depth + 1, is_unwanted) for inner in reversed(others) if inner]
-        elif isinstance(part, list):
-            stack += [(inner, depth, is_unwanted) for inner in reversed(part)]
-        elif isinstance(part, str):
-            say(part, depth, is_unwanted)
+        inside, depth, is_unwanted = stack[-1]
+        for part in inside:
+            if isinstance(part, dict):
+                unwanted_here = is_unwanted
+                name = part.get("name")
+                if name and isinstance(name, str) and part.get("type", "section") == "section":
+                    leave(depth)
+                    unwanted_here = is_unwanted or _key(name) in unwanted
+                    if not unwanted_here and name.strip():
+                        titles.append((depth, name.strip()))
+                value, *others = _inside(part)
+                # Nearly every part is a paragraph that is one string: no detour for it.
+                if isinstance(value, str):
+                    say(value, depth + 1, unwanted_here)
+                else:
+                    others.insert(0, value)
+                if any(others):
+                    stack.append((iter(others), depth + 1, unwanted_here))
+                    break
+            elif isinstance(part, list):
+                stack.append((iter(part), depth, is_unwanted))
+                break
+            elif isinstance(part, str):
+                say(part, depth, is_unwanted)
+        else:
+            stack.pop()
