@@ -61,14 +61,10 @@ def merge_sections(sections: Any, lang: str) -> Merged:
     left_out: list[str] = []
     has_lead = False
     if parts and isinstance(parts[0], dict) and parts[0].get("name") == LEAD:
-        _walk(_inside(parts[0]), unwanted, lines, left_out)
+        _walk([parts[0] | {"name": None}], unwanted, lines, left_out)
         parts, has_lead = parts[1:], bool(lines)
     _walk(parts, unwanted, lines, left_out)
     return Merged(lines, left_out, has_lead)
-
-
-def _inside(part: dict[str, Any]) -> list[Any]:
-    return [part.get("value"), part.get("values"), part.get("has_parts")]
 
 
 def _walk(
@@ -104,14 +100,15 @@ def _walk(
                     unwanted_here = is_unwanted or _key(name) in unwanted
                     if not unwanted_here and name.strip():
                         titles.append((depth, name.strip()))
-                value, *others = _inside(part)
+                value, values, children = (
+                    part.get("value"), part.get("values"), part.get("has_parts"),
+                )  # fmt: skip
                 # Nearly every part is a paragraph that is one string: no detour for it.
                 if isinstance(value, str):
                     say(value, depth + 1, unwanted_here)
-                else:
-                    others.insert(0, value)
-                if any(others):
-                    stack.append((iter(others), depth + 1, unwanted_here))
+                    value = None
+                if value or values or children:
+                    stack.append((iter((value, values, children)), depth + 1, unwanted_here))
                     break
             elif isinstance(part, list):
                 stack.append((iter(part), depth, is_unwanted))

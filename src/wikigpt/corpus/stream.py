@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import Features, IterableDataset, Value
+from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
 from wikigpt.corpus.articles import Article
@@ -39,12 +39,11 @@ from wikigpt.corpus.reading import (
 from wikigpt.errors import UserError
 
 __all__ = [
-    "FEATURES", "Order", "Reading", "Rejected", "Rejects", "Source", "article_stream",
+    "Order", "Reading", "Rejected", "Rejects", "Source", "article_stream",
     "find_duplicates", "read_articles", "split_of",
 ]  # fmt: skip
 
 WINDOW_CHARACTERS = 2**25
-FEATURES = Features({key: Value("string") for key in ("id", "title", "text", "lang", "source")})
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,9 @@ def article_stream(
         )
         for lane in range(n_lanes)
     ]
+    # Without `features`: every value is a string anyway, and checking it takes a fifth of the time.
     stream = IterableDataset.from_generator(
         _read_lanes,
-        features=FEATURES,
         # Lists are what `datasets` shares out; they must be equally long.
         gen_kwargs={"lanes": lanes, "numbers": list(range(n_lanes)), "order": order},
     )
@@ -170,7 +169,7 @@ def _read_lanes(
 def _read_source(source: Source, order: Order) -> Iterator[Article]:
     articles = read_articles(source.files, Rejects(order.max_bad_share), source.reading)
     for article in articles:
-        if order.split in (None, split_of(article.id, order.validation_fraction)):
+        if not order.split or order.split == split_of(article.id, order.validation_fraction):
             yield article
 
 
