@@ -8,8 +8,9 @@
 - `load_dataset`: `datasets.load_dataset("json", streaming=True)`, its rows given to parse_article.
 
 Each runs in a process of its own, so that its peak memory is its own, and they take turns. Machines
-are noisy: what counts are the ratios, medians over rounds. `memory` is the peak above what was
-there after the imports: it must not grow from size to size.
+are noisy and hand out the CPU unevenly: what counts are the ratios, which are of CPU seconds,
+medians over rounds; `CPU` is the share each got. `memory` is the peak above what was there after
+the imports: it must not grow from size to size.
 """
 
 import argparse
@@ -183,7 +184,7 @@ def compare(path: Path, rounds: int) -> None:
         seconds = statistics.median(run["seconds"] for run in runs)
         ratios = [
             statistics.median(
-                other["seconds"] / run["seconds"]
+                other["seconds"] * other["cpu"] / (run["seconds"] * run["cpu"])
                 for run, other in zip(runs, results[against], strict=False)
             )
             if results[against]
