@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Set before torch is imported: on models this small a second thread costs more than it brings.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,6 +14,11 @@ from wikigpt.config import Config, load_config
 from wikigpt.corpus.download import wikipedia_leads
 
 ROOT = Path(__file__).parent.parent
+
+# Timing never decides a test: on a busy machine Hypothesis's deadline fails a test that is right,
+# and then spends five minutes shrinking it.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from conftest import tiny_config, write_jsonl
 from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.shards import IGNORE, TokenBlocks, write_shards
-from wikigpt.corpus.stream import read_articles, split_of
+from wikigpt.corpus.reading import read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.tokenizers import CharTokenizer
 
@@ -99,6 +99,26 @@ def test_bad_records_are_counted_in_the_manifest_and_told(tmp_path):
     assert "1 of 201 records were bad" in told[-1]
     rejected = json.loads((data.folder / "rejected.jsonl").read_text(encoding="utf-8"))
     assert (rejected["file"], rejected["line"]) == ("c.jsonl", 201)
+
+
+def test_short_articles_and_duplicates_go_and_the_manifest_says_so(tmp_path):
+    stub = "L’astéroïde {} fut découvert le {} mars 1981 par Edward Bowell à Anderson Mesa."
+    texts = [stub.format("Ixion", i) for i in range(30)] + ["court"] * 5
+    texts += [" ".join(chr(97 + (i * k) % 26) * (k % 7 + 1) for k in range(40)) for i in range(200)]
+    records = [{"name": f"Article {i}", "abstract": text} for i, text in enumerate(texts)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", records)
+    kept = {}
+    for duplicates in ("keep", "drop_exact", "drop_near"):
+        config = tiny_config(
+            corpus, tmp_path, min_characters=20, duplicates=duplicates, validation_fraction=0.4
+        )
+        manifest = prepare(config, say=lambda _: None).manifest
+        kept[duplicates] = sum(split["documents"] for split in manifest["splits"].values())
+        assert manifest["cleaning"]["kept"]["documents"] == kept[duplicates]
+        assert manifest["cleaning"]["dropped"]["too short"] == {"documents": 5, "bytes": 25}
+        assert manifest["cleaning"]["found"]["documents"] == 235
+    # The last 200 texts repeat after 26, as i * k % 26 does; the stubs differ in a figure.
+    assert kept == {"keep": 230, "drop_exact": 30 + 26, "drop_near": 1 + 26}
 
 
 @pytest.mark.parametrize(

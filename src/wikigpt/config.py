@@ -29,12 +29,19 @@ class CorpusConfig:
 
     source: Literal["wikipedia-leads", "files"] = "wikipedia-leads"
     """`wikipedia-leads`: lead sections of Wikipedia's vital articles, no account needed.
-    `files`: your own JSONL files, listed in `files`."""
+    `files`: your own files, listed in `files`."""
     language: str = "fr"
     """Language code; `wikipedia-leads` has fr, en and es."""
     files: list[str] = field(default_factory=list)
-    """For `source: files`: paths of JSONL files, one record a line, in the Kaggle layout (`name`,
-    `description`, `abstract`) or the Hugging Face layout (`title`, `text`)."""
+    """For `source: files`: paths of .jsonl or .parquet files, in the Kaggle layout (`name`,
+    `description`, `abstract`, `sections`) or the Hugging Face layout (`title`, `text`), or of .txt
+    files; each also as .gz, .zst or .zip."""
+    min_characters: Annotated[int, Field(ge=0)] = 0
+    """Articles whose cleaned text is shorter are dropped."""
+    duplicates: Literal["keep", "drop_exact", "drop_near"] = "keep"
+    """`drop_exact`: of equal texts only the first stays. `drop_near`: of texts that are nearly
+    equal too, such as bot-written ones that differ in a name and some figures; it takes one more
+    pass over the corpus and about 200 bytes of memory an article."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the articles held out for validation, chosen by a hash of the article's id."""
 

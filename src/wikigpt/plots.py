@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn from its folder; no server needed."""
+"""Pictures of a run, drawn from its folder, and of a corpus; no server needed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.errors import UserError
 from wikigpt.training.logging import read_metrics
 
@@ -56,6 +57,32 @@ def plot_runs(folders: Sequence[str | Path], save_to: str | Path | None = None) 
     for ax in axes:
         ax.grid(alpha=0.3)
     axes[0].legend()
+    return _finish(figure, save_to)
+
+
+def plot_cleaning(report: CleaningReport, save_to: str | Path | None = None) -> Figure:
+    """What each rule and each filter took away, and how long the kept articles are."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    rows = [*report.rules.items(), *report.dropped.items()]
+    rows.sort(key=lambda row: row[1].bytes)
+    axes[0].barh([name for name, _ in rows], [touched.bytes for _, touched in rows], color="C3")
+    for y, (_, touched) in enumerate(rows):
+        axes[0].annotate(
+            f" {touched.documents:,} articles", (touched.bytes, y), va="center", fontsize=8
+        )
+    axes[0].set_title(f"removed, of {report.found.bytes:,} bytes")
+    axes[0].set_xlabel("bytes")
+    axes[0].set_xscale("symlog")
+    axes[0].margins(x=0.3)
+    for bits, articles in sorted(report.lengths.items()):
+        # One bar a power of two: from 2^(bits - 1) to 2^bits - 1 characters.
+        axes[1].bar(
+            2.0 ** (bits - 1), articles, 2.0 ** (bits - 1), align="edge", color="C0", ec="w"
+        )
+    axes[1].set_xscale("log", base=2)
+    axes[1].set_title(f"{report.kept.documents:,} articles kept")
+    axes[1].set_xlabel("characters")
+    axes[1].set_ylabel("articles")
     return _finish(figure, save_to)
 
 

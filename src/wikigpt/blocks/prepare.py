@@ -8,20 +8,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wikigpt.blocks.shards import TokenBlocks, write_shards
 from wikigpt.config import Config, relative
+from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.download import raw_files
-from wikigpt.corpus.stream import Rejects, read_articles, split_of
+from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.tokenizers import CharTokenizer, load_tokenizer
 
 # Part of the folder's name: raise it whenever the same input would give other tokens.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,22 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
 def _write(config: Config, sources: dict[Path, str], folder: Path, say: Callable) -> None:
     fraction = config.corpus.validation_fraction
 
-    def documents(rejects: Rejects) -> Iterator[tuple[str, str]]:
-        for article in read_articles(sources, rejects):
+    reading = _reading(config, sources)
+
+    def documents(
+        rejects: Rejects, report: CleaningReport | None = None
+    ) -> Iterator[tuple[str, str]]:
+        for article in read_articles(sources, rejects, reading, report):
             yield split_of(article.id, fraction), article.text
 
     if next(documents(Rejects()), None) is None:
         names = ", ".join(relative(path) for path in sources)
-        raise UserError(f"The corpus is empty: there is no article in {names}.")
-    rejects = Rejects()
+        short = config.corpus.min_characters
+        condition = f" of at least {short} characters" if short else ""
+        raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
+    rejects, report = Rejects(), CleaningReport()
     tokenizer = CharTokenizer.train(
-        (text for split, text in documents(rejects) if split == "train"),
+        (text for split, text in documents(rejects, report) if split == "train"),
         config.tokenizer.min_count,
         config.tokenizer.unseen,
     )
@@ -81,6 +88,7 @@ def _write(config: Config, sources: dict[Path, str], folder: Path, say: Callable
         "validation_fraction": fraction,
         "records": rejects.records,
         "rejected_records": len(rejects.rejected),
+        "cleaning": asdict(report),
     }
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -102,6 +110,16 @@ def _write(config: Config, sources: dict[Path, str], folder: Path, say: Callable
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reading(config: Config, sources: dict[Path, str]) -> Reading:
+    """What the config says about which articles to keep; finds duplicates if they are to go."""
+    corpus = config.corpus
+    reading = Reading(corpus.language, corpus.min_characters)
+    if corpus.duplicates == "keep":
+        return reading
+    found = find_duplicates(sources, near=corpus.duplicates == "drop_near", reading=reading)
+    return replace(reading, duplicates=found)
 
 
 def _short_hash(text: str) -> str:

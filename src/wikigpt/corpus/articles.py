@@ -1,12 +1,17 @@
 """One raw record -> one Article. Pure functions; nothing here touches a file.
 
-The text of an article is its one-line description, then its lead. Its characters stay as they are
-(’ stays ’, U+00A0 and U+202F stay) but for Unicode's NFC form, so that é is one character.
+The text of an article is its one-line description, its lead, then its sections, each title on a
+line of its own. The dumps hold the lead twice, as `abstract` and as the section "Abstract"; it is
+written once. What is cleaned away is said in cleaning.py, which sections are left out in
+sections.py; all other characters stay as they are (’ stays ’, U+00A0 and U+202F stay).
 """
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
+
+from wikigpt.corpus.cleaning import CleaningReport, clean, nfc
+from wikigpt.corpus.records import BadRecord, decode_json
+from wikigpt.corpus.sections import merge_sections
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +23,18 @@ class Article:
     lang: str
 
 
-class BadRecord(ValueError):
-    """A record that can't become an article; the message says why."""
+def parse_article(
+    record: Any, default_lang: str = "fr", report: CleaningReport | None = None
+) -> Article:
+    """A decoded record in the Kaggle layout or the Hugging Face layout -> an Article.
 
+    Kaggle layout: `name`, `description`, `abstract`, `sections` (nested, or as a JSON string in the
+    Parquet generation), `identifier`, `in_language`, `is_part_of`; an empty value is an absent key
+    or null. Hugging Face layout: `id`, `title`, `text`.
 
-def parse_article(record: Any, default_lang: str = "fr") -> Article:
-    """A decoded JSON record in the Kaggle layout or the Hugging Face layout -> an Article.
-
-    Kaggle layout: `name`, `description`, `abstract`, `identifier`, `in_language`, `is_part_of`; an
-    empty value is an absent key. Hugging Face layout: `id`, `title`, `text`.
+    Args:
+        default_lang: the language of a record that does not say it.
+        report: counts what cleaning removed.
 
     Raises:
         BadRecord: no title or no text, a value of a wrong type, a lone surrogate.
@@ -36,18 +44,46 @@ def parse_article(record: Any, default_lang: str = "fr") -> Article:
     title = _string(record, "name") or _string(record, "title")
     if not title:
         raise BadRecord("no title (name or title)")
-    parts = (_string(record, "description"), _string(record, "abstract"), _string(record, "text"))
-    text = unicodedata.normalize("NFC", "\n".join(part for part in parts if part))
-    if not text:
-        raise BadRecord("no text (description, abstract or text)")
-    try:
-        (title + text).encode()
-    except UnicodeEncodeError:
-        raise BadRecord("a lone surrogate, which is no Unicode character") from None
     lang = _identifier(record, "in_language") or default_lang
-    project = _identifier(record, "is_part_of") or f"{lang}wiki"
-    key = record.get("identifier", record.get("id", title))
-    return Article(id=f"{project}:{key}", title=title, text=text, lang=lang)
+    description, abstract = _string(record, "description"), _string(record, "abstract")
+    merged = merge_sections(_sections(record), lang)
+    lead = "" if merged.has_lead else abstract
+    opening = [part for part in (description, lead, _string(record, "text")) if part]
+    raw = "\n".join(opening + merged.lines).strip()
+    if not raw:
+        raise BadRecord("no text (description, abstract, sections or text)")
+    article_id = _id(record, lang, title)
+    _check_unicode(article_id, title, lang, raw)
+    if report is not None:
+        # Lone surrogates do no harm in what is not kept.
+        left_out = sum(len(text.encode(errors="replace")) for text in merged.left_out)
+        repeated = len(abstract.encode(errors="replace")) if merged.has_lead else 0
+        report.found.documents += 1
+        report.found.bytes += len(raw.encode()) + left_out + repeated
+        if left_out:
+            report.removed("left-out sections", left_out)
+        if repeated:
+            report.removed("repeated lead", repeated)
+    text = clean(raw, report)
+    if not text:
+        if report is not None:
+            report.drop("nothing left", text)
+        raise BadRecord("nothing is left of the text after cleaning")
+    return Article(article_id, nfc(title), text, lang)
+
+
+def _sections(record: dict[str, Any]) -> list[Any]:
+    sections = record.get("sections")
+    if isinstance(sections, str):
+        try:
+            sections = decode_json(sections) if sections.strip() else None
+        except BadRecord as error:
+            raise BadRecord(f"sections: {error}") from None
+    if sections is None:
+        return []
+    if not isinstance(sections, list):
+        raise BadRecord(f"sections must be a list, not {type(sections).__name__}")
+    return sections
 
 
 def _string(record: dict[str, Any], key: str) -> str:
@@ -60,5 +96,29 @@ def _string(record: dict[str, Any], key: str) -> str:
 
 
 def _identifier(record: dict[str, Any], key: str) -> str:
+    """`{"identifier": "fr"}`, the same as a JSON string, or plainly "fr" -> "fr"."""
     value = record.get(key)
-    return _string(value, "identifier") if isinstance(value, dict) else ""
+    if isinstance(value, str) and value.startswith("{"):
+        value = decode_json(value)
+    if isinstance(value, dict):
+        return _string(value, "identifier")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _id(record: dict[str, Any], lang: str, title: str) -> str:
+    project = _identifier(record, "is_part_of") or f"{lang}wiki"
+    for key in ("identifier", "id"):
+        value = record.get(key)
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise BadRecord(f"{key} must be a number or text, not {type(value).__name__}")
+        if value is not None and value != "":
+            return f"{project}:{value}"
+    return f"{project}:{title}"
+
+
+def _check_unicode(*texts: str) -> None:
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        raise BadRecord("a lone surrogate, which is no Unicode character") from None

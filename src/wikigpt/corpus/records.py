@@ -1,0 +1,245 @@
+"""Files of any kind -> raw records, one at a time, bad ones included.
+
+`.jsonl` (a record a line), `.parquet` (a record a row) and `.txt` (a document a file, or several
+between lines that say `<|endoftext|>`), each also as `.gz`, `.zst` or in a `.zip`; nothing is
+unpacked to disk but Parquet inside another container, which needs to be read from its end.
+
+A bad record costs only itself: it comes out as a `BadRecord` in place of a value. A damaged file is
+another matter: how many records it lost can't be known, so it stops, in one sentence.
+
+Memory: one record, or one batch of Parquet rows. A line above MAX_RECORD_BYTES is read past in
+pieces and is a bad record; the longest article of any Wikipedia is far below that.
+"""
+
+import gzip
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wikigpt.errors import UserError
+
+MAX_RECORD_BYTES = 32 * 2**20
+PARQUET_ROWS = 64
+COLUMNS = {"name", "title", "identifier", "id", "description", "abstract", "text", "sections",
+           "in_language", "is_part_of"}  # fmt: skip
+END_OF_TEXT = b"<|endoftext|>"
+_BUFFER = 2**20
+
+
+class BadRecord(ValueError):
+    """A record that can't become an article; the message says why."""
+
+
+class Record(NamedTuple):
+    """One record as it was found."""
+
+    file: str
+    line: int
+    """Line, Parquet row or document of the file, from 1."""
+    value: Any
+    """Decoded JSON, or the BadRecord that says why there is none."""
+    start: str
+    """The first characters, or a Parquet row's title, to recognise it by."""
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """All records of a file in order; blank lines are none.
+
+    Raises:
+        UserError: the file is missing, damaged, cut short, or of no kind that is known.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no corpus file {path}.")
+    try:
+        with path.open("rb", buffering=_BUFFER) as file:
+            yield from _read(file, path.name, path.name, seekable=True)
+    except (EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError) as error:
+        raise _damaged(path, error) from None
+    except OSError as error:
+        # One without a number comes from a decompressor, one with a number from the disk.
+        if error.errno is not None:
+            raise
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return UserError(f"{path} is damaged or cut short ({why}); get it again.")
+
+
+def _read(file: BinaryIO, name: str, shown: str, seekable: bool) -> Iterator[Record]:
+    """Records of an open file; its name, without the compressions taken off, says its kind."""
+    stem, _, suffix = name.rpartition(".")
+    match suffix.lower():
+        case "jsonl" | "ndjson" | "json":
+            yield from _json_lines(file, shown)
+        case "txt":
+            yield from _documents(file, Path(stem).name, shown)
+        case "parquet":
+            yield from _rows(file if seekable else _spooled(file), shown)
+        case "gz":
+            yield from _read(gzip.GzipFile(fileobj=file), stem, shown, seekable=False)
+        case "zst":
+            stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+            yield from _read(io.BufferedReader(stream, _BUFFER), stem, shown, seekable=False)
+        case "zip":
+            yield from _members(file if seekable else _spooled(file), shown)
+        case _:
+            raise UserError(
+                f"{shown} is of no kind that can be read; give .jsonl, .parquet or .txt files, "
+                "plain or as .gz, .zst or .zip."
+            )
+
+
+def _members(file: BinaryIO, shown: str) -> Iterator[Record]:
+    with zipfile.ZipFile(file) as archive:
+        names = [info.filename for info in archive.infolist() if _is_data(info.filename)]
+        if not names:
+            raise UserError(f"{shown} holds no .jsonl, .parquet or .txt file.")
+        for name in names:
+            with archive.open(name) as member:
+                stream = io.BufferedReader(member, _BUFFER)
+                yield from _read(stream, name, f"{shown}/{name}", seekable=False)
+
+
+def _is_data(member: str) -> bool:
+    """Whether a zip's member is text of ours; macOS adds `__MACOSX/` and `._name` beside it."""
+    *folders, name = member.split("/")
+    suffixes = name.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")
+    known = suffixes[2] in {"jsonl", "ndjson", "json", "parquet", "txt"}
+    return known and "__MACOSX" not in folders and not name.startswith("._")
+
+
+def _spooled(file: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (gone with its last reference)
+    shutil.copyfileobj(file, copy, _BUFFER)
+    return copy
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
+    """(line number, line, whether it is whole); of a line that is too long only its start."""
+    number = 0
+    # Bytes, so that one line of invalid UTF-8 costs one record, and lines end at \n only.
+    while line := file.readline(MAX_RECORD_BYTES + 1):
+        number += 1
+        whole = len(line) <= MAX_RECORD_BYTES
+        rest = line
+        while not whole and not rest.endswith(b"\n"):
+            rest = file.readline(_BUFFER)
+            if not rest:
+                break
+        yield number, line, whole
+
+
+def _json_lines(file: BinaryIO, shown: str) -> Iterator[Record]:
+    for number, line, whole in _lines(file):
+        if whole and line.isspace():
+            continue
+        try:
+            value = decode_json(line) if whole else _too_long()
+        except BadRecord as error:
+            value = error
+        yield Record(shown, number, value, line[:200].decode("utf-8", errors="replace"))
+
+
+def _too_long() -> BadRecord:
+    return BadRecord(f"longer than {MAX_RECORD_BYTES // 2**20} MiB")
+
+
+def decode_json(line: bytes | str) -> Any:
+    """JSON -> Python.
+
+    orjson is twice as fast as the standard library and stricter; what it refuses (NaN, a lone
+    surrogate, a byte-order mark) the standard library judges, since it may sit in a field that
+    nobody reads.
+
+    Raises:
+        BadRecord: broken JSON, invalid UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(line.decode("utf-8-sig") if isinstance(line, bytes) else line)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"broken JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid UTF-8 at byte {error.start}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(error)
+
+
+def _documents(file: BinaryIO, stem: str, shown: str) -> Iterator[Record]:
+    """A text file, whole or cut at its `<|endoftext|>` lines."""
+    lines: list[bytes] = []
+    size, number = 0, 1
+    for _, line, whole in _lines(file):
+        if line.strip() == END_OF_TEXT:
+            yield from _document(lines, size, number, stem, shown)
+            lines, size, number = [], 0, number + 1
+            continue
+        size += len(line)
+        if whole and size <= MAX_RECORD_BYTES:
+            lines.append(line)
+    yield from _document(lines, size, number, stem, shown)
+
+
+def _document(
+    lines: list[bytes], size: int, number: int, stem: str, shown: str
+) -> Iterator[Record]:
+    data = b"".join(lines)
+    start = data[:200].decode("utf-8", errors="replace")
+    if size > MAX_RECORD_BYTES:
+        advice = "put lines that say <|endoftext|> between its documents"
+        yield Record(shown, number, BadRecord(f"{_too_long()}; {advice}"), start)
+    elif data.strip():
+        try:
+            text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            yield Record(shown, number, BadRecord(_reason(error)), start)
+            return
+        about = {"title": stem, "identifier": f"{stem}-{number}"}
+        yield Record(shown, number, about | {"is_part_of": "txt", "text": text}, start)
+
+
+def _rows(file: BinaryIO, shown: str) -> Iterator[Record]:
+    """The rows of a Parquet file, of which only the columns that are needed are read."""
+    table = pq.ParquetFile(file, pre_buffer=False)
+    columns = [name for name in table.schema_arrow.names if name in COLUMNS]
+    if not columns:
+        raise UserError(f"{shown} has none of the columns name, title, abstract, text, sections.")
+    number = 0
+    for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+        try:
+            values = batch.to_pylist()
+        except UnicodeDecodeError:
+            values = [_row(batch.slice(i, 1)) for i in range(batch.num_rows)]
+        for value in values:
+            number += 1
+            title = "" if isinstance(value, BadRecord) else value.get("name") or value.get("title")
+            yield Record(shown, number, value, str(title)[:200])
+
+
+def _row(batch: pa.RecordBatch) -> dict[str, Any] | BadRecord:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return BadRecord(_reason(error))
