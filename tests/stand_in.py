@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import threading
@@ -9,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -25,7 +27,7 @@ class Fault:
     stall: bool = False
     """Keep the line open and say nothing more, instead of hanging up."""
     corrupt: bool = False
-    """Put a zero byte where the last byte of the body was."""
+    """Put zeros where the last bytes of the body were; its size stays."""
     page: bytes | None = None
     """Answer 200 with this web page, as a hotel's login portal does."""
 
@@ -132,7 +134,7 @@ class StandIn:
     ) -> None:  # fmt: skip
         """A file or the range of it that was asked for, as an object store sends it."""
         if fault and fault.corrupt:
-            data = data[:-1] + b"\0"
+            data = data[:-30] + bytes(min(30, len(data)))
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
         unchanged = request.headers.get("if-range") in (None, etag)
         headers = {"ETag": etag, "Accept-Ranges": "bytes", **headers}
@@ -145,3 +147,13 @@ class StandIn:
             return
         headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         self.send(handler, 206, data[first : last + 1], headers, fault)
+
+
+def forget_credentials(monkeypatch, home: Path) -> None:
+    """An environment and a home without any credentials, whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("KAGGLE", "HF_", "VERBOSE", "XDG_CONFIG_HOME")):
+            monkeypatch.delenv(name)
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))

@@ -24,7 +24,7 @@ ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 1.0, 120.0
 """Seconds between attempts: doubled each time, and never longer, whatever the server asks for."""
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 
 T = TypeVar("T")
 
