@@ -294,7 +294,7 @@ def test_a_missing_dataset_version_and_file_are_told(kaggle, tmp_path):
     kaggle.fail("DownloadDataset", Fault(status=404))
     assert "HTTP 404" in fails(config_of(tmp_path))
     kaggle.fail("DownloadDataset", Fault(status=418))
-    assert "HTTP 418, I'm a Teapot" in fails(config_of(tmp_path))
+    assert "refused the request (HTTP 418)" in fails(config_of(tmp_path))
 
 
 def test_a_full_disk_is_told_before_the_download(kaggle, one, monkeypatch):

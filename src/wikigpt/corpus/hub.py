@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wikigpt.corpus import credentials as who
+from wikigpt.corpus import transfer
 from wikigpt.corpus.mirror import Listing, RemoteFile
-from wikigpt.corpus.transfer import patiently
 from wikigpt.corpus.whole import what_is_wrong
 from wikigpt.errors import UserError
 
@@ -35,7 +35,11 @@ class Hub:
 
     def listing(self, version: str) -> Listing:
         """All files of a revision (branch, tag or commit); of `main` if `version` is empty."""
-        about = self._call(lambda api: api.dataset_info(self.dataset, revision=version or None))
+        about = self._call(
+            lambda api: api.dataset_info(
+                self.dataset, revision=version or None, timeout=transfer.TIMEOUT
+            )
+        )
         entries = self._call(
             lambda api: list(
                 api.list_repo_tree(
@@ -94,7 +98,7 @@ class Hub:
         # The client reports a failed first request as a file that is not in its cache.
         passing = (httpx2.TransportError, errors.LocalEntryNotFoundError)
         try:
-            return patiently(lambda: action(self._api), "The Hugging Face hub", passing)
+            return transfer.patiently(lambda: action(self._api), "The Hugging Face hub", passing)
         except errors.HFValidationError:
             problem = f"corpus.dataset {self.dataset!r} is no name of a dataset; write owner/name."
         except errors.RevisionNotFoundError:
@@ -126,8 +130,10 @@ class Hub:
 
     def _connect(self, credentials: who.Credentials | None) -> None:
         from huggingface_hub import HfApi
+        from huggingface_hub.utils import get_session
 
         who.hide_signatures_in_logs()
         self._credentials = credentials
+        get_session().timeout = transfer.TIMEOUT  # by itself it waits for ever for a listing
         # False, not None: with None the client would look for a token by itself.
         self._api = HfApi(token=credentials.token if credentials else False)

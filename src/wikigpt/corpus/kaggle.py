@@ -6,7 +6,6 @@ listed, chosen and fetched one by one, all of the version that the first one was
 
 import base64
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,8 +98,7 @@ class Kaggle:
                 f"Kaggle has no dataset {self.dataset}, or not this version or file of it (HTTP "
                 "404); check corpus.dataset and corpus.version."
             )
-        phrase = HTTPStatus(status).phrase if status in HTTPStatus else "unknown"
-        raise UserError(f"Kaggle refused the request (HTTP {status}, {phrase}); try again later.")
+        raise UserError(f"Kaggle refused the request (HTTP {status}); try again later.")
 
     def _connect(self, credentials: who.Credentials | None) -> None:
         from wikigpt.corpus.kaggle_client import PatientKaggleApi
