@@ -15,7 +15,7 @@ REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 class FakeHub(StandIn):
     """Dataset repositories, as {repository: {path: bytes}}.
 
-    Faults are queued under "info", "tree" and "file" (the GET of a file's content).
+    Faults are queued under "info" and "file" (the GET of a file's content).
     """
 
     def __init__(self, repositories: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -34,14 +34,14 @@ class FakeHub(StandIn):
     def answer(self, request: Request, handler: BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(request.path).path)
         place = re.fullmatch(
-            r"/(api/)?datasets/([\w.-]+/[\w.-]+)(?:/(revision|tree|resolve)/([^/]+)(?:/(.+))?)?",
+            r"/(api/)?datasets/([\w.-]+/[\w.-]+)(?:/(revision|resolve)/([^/]+)(?:/(.+))?)?",
             path,
         )
         if not place:
             self._error(handler, 404, "EntryNotFound", "not here")
             return
         _, repository, what, revision, rest = place.groups()
-        where = {"tree": "tree", "resolve": "file"}.get(what, "info")
+        where = "file" if what == "resolve" else "info"
         # A HEAD comes before each GET of a file; only the GET is to fail.
         fault = self.next_fault(where) if request.method == "GET" else None
         if self.went_wrong(handler, fault):
@@ -53,8 +53,6 @@ class FakeHub(StandIn):
             self._error(handler, 403, "GatedRepo", "Access to this dataset is restricted")
         elif revision not in (None, "main", REVISION):
             self._error(handler, 404, "RevisionNotFound", "Revision not found")
-        elif what == "tree":
-            self.send_json(handler, [_entry(name, data) for name, data in files.items()])
         elif what == "resolve" and rest in files:
             data = files[rest]
             etag = f'"{hashlib.sha256(data).hexdigest()}"'
@@ -64,7 +62,7 @@ class FakeHub(StandIn):
         else:
             about = {"id": repository, "sha": REVISION, "private": False, "tags": []}
             card = {"license": ["cc-by-sa-3.0", "gfdl"]}
-            siblings = [{"rfilename": name} for name in files]
+            siblings = [_entry(name, data) for name, data in files.items()]
             self.send_json(handler, {**about, "cardData": card, "siblings": siblings})
 
     def _error(self, handler: BaseHTTPRequestHandler, status: int, code: str, text: str) -> None:
@@ -73,8 +71,9 @@ class FakeHub(StandIn):
 
 
 def _entry(name: str, data: bytes) -> dict[str, Any]:
-    entry = {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": name}
+    entry: dict[str, Any] = {"rfilename": name, "size": len(data)}
+    entry["blobId"] = hashlib.sha1(data).hexdigest()
     if name.endswith((".parquet", ".zip")):
         digest = hashlib.sha256(data).hexdigest()
-        entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
+        entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
     return entry

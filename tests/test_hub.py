@@ -117,7 +117,7 @@ def test_a_dropped_connection_is_gone_on_with(hub, tmp_path, waits):
     assert 90_000 <= int(rest.removeprefix("bytes=").removesuffix("-")) <= 100_000
 
 
-@pytest.mark.parametrize("where", ["info", "tree", "file"])
+@pytest.mark.parametrize("where", ["info", "file"])
 @pytest.mark.parametrize("status", [429, 500])
 def test_busy_and_broken_servers_are_waited_for(hub, tmp_path, waits, where, status):
     hub.faults[where] += [Fault(status=status)] * 2
@@ -125,7 +125,7 @@ def test_busy_and_broken_servers_are_waited_for(hub, tmp_path, waits, where, sta
     assert len(waits) == 2
 
 
-@pytest.mark.parametrize("where", ["info", "tree", "file"])
+@pytest.mark.parametrize("where", ["info", "file"])
 def test_a_stalled_server_is_left_after_a_time(hub, tmp_path, waits, monkeypatch, where):
     hub.faults[where] += [Fault(stall=True)]
     monkeypatch.setattr(transfer, "TIMEOUT", 0.3)

@@ -35,26 +35,20 @@ class Hub:
 
     def listing(self, version: str) -> Listing:
         """All files of a revision (branch, tag or commit); of `main` if `version` is empty."""
+        # One call for all: the client's other listings wait for ever for a server that is silent.
         about = self._call(
             lambda api: api.dataset_info(
-                self.dataset, revision=version or None, timeout=transfer.TIMEOUT
+                self.dataset, revision=version or None, files_metadata=True,
+                timeout=transfer.TIMEOUT,
             )
-        )
-        entries = self._call(
-            lambda api: list(
-                api.list_repo_tree(
-                    self.dataset, recursive=True, revision=about.sha, repo_type="dataset"
-                )
-            )
-        )
+        )  # fmt: skip
         licenses = getattr(about.card_data, "license", None) or "see the dataset's page"
         return Listing(
             about.sha,
             licenses if isinstance(licenses, str) else ", ".join(licenses),
             {
-                entry.path: RemoteFile(entry.size, entry.lfs.sha256 if entry.lfs else None)
-                for entry in entries
-                if hasattr(entry, "size")  # a folder has none
+                file.rfilename: RemoteFile(file.size, file.lfs.sha256 if file.lfs else None)
+                for file in about.siblings
             },
         )
 
@@ -130,10 +124,8 @@ class Hub:
 
     def _connect(self, credentials: who.Credentials | None) -> None:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import get_session
 
         who.hide_signatures_in_logs()
         self._credentials = credentials
-        get_session().timeout = transfer.TIMEOUT  # by itself it waits for ever for a listing
         # False, not None: with None the client would look for a token by itself.
         self._api = HfApi(token=credentials.token if credentials else False)
