@@ -1,16 +1,14 @@
 """The real `huggingface_hub` client against a stand-in for the hub."""
 
 import hashlib
-import io
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub.constants
 import huggingface_hub.file_download
 import huggingface_hub.utils._http
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fake_hub import REVISION, FakeHub
@@ -22,16 +20,13 @@ from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
 
 
-def parquet(name: str, rows: int) -> bytes:
-    titles = [f"{name} {row}" for row in range(rows)]
-    texts = [hashlib.sha256(title.encode()).hexdigest() * 20 for title in titles]
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({"title": titles, "text": texts}), buffer, compression=None)
-    return buffer.getvalue()
+def parquet(name: str) -> bytes:
+    """What the downloader knows of the format: its mark at both ends."""
+    return b"PAR1" + random.Random(name).randbytes(400_000) + b"PAR1"
 
 
 PLAIN = {
-    f"20231101.{language}/train-{shard:05d}-of-00003.parquet": parquet(f"{language}{shard}", 300)
+    f"20231101.{language}/train-{shard:05d}-of-00003.parquet": parquet(f"{language}{shard}")
     for language in ("en", "fr")
     for shard in range(3)
 }
@@ -153,6 +148,9 @@ def test_what_is_gated_missing_or_refused_is_told(hub, tmp_path):
     assert "no name of a dataset" in fails(config_of(tmp_path, dataset="a--b/c"))
     hub.faults["info"] += [Fault(status=401)]
     assert "HTTP 401" in fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia"))
+    hub.faults["info"] += [Fault(page=b"<html>Please log in</html>")]
+    says = fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia"))
+    assert "is there a login page between you and the internet?" in says
 
 
 def test_offline_is_told(hub, tmp_path, waits, monkeypatch):

@@ -89,8 +89,14 @@ def is_whole(config: Config) -> bool:
     return path.read_bytes() == FILES[FIRST]
 
 
-def test_the_files_of_a_language_arrive_with_a_manifest(kaggle, tmp_path):
+def test_the_files_of_a_language_arrive_with_a_manifest(kaggle, tmp_path, capsys):
     found = raw_files(config_of(tmp_path))
+    shown = capsys.readouterr()
+    assert "frwiki_namespace_0_11.jsonl: 100%" in shown.err
+    assert [line.split(" (")[0] for line in shown.out.splitlines()] == [
+        "Kaggle credentials: none found, trying without an account",
+        f"Downloading 12 of 12 files of {DATASET}",
+    ]
     assert [path.name for path in found] == [f"frwiki_namespace_0_{n}.jsonl" for n in range(12)]
     folder = tmp_path / "data" / "raw" / "kaggle" / DATASET.replace("/", "--") / "latest" / "fr"
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -36,12 +36,16 @@ class Hub:
     def listing(self, version: str) -> Listing:
         """All files of a revision (branch, tag or commit); of `main` if `version` is empty."""
         # One call for all: the client's other listings wait for ever for a server that is silent.
-        about = self._call(
-            lambda api: api.dataset_info(
-                self.dataset, revision=version or None, files_metadata=True,
-                timeout=transfer.TIMEOUT,
-            )
-        )  # fmt: skip
+        try:
+            about = self._call(
+                lambda api: api.dataset_info(
+                    self.dataset, revision=version or None, files_metadata=True,
+                    timeout=transfer.TIMEOUT,
+                )
+            )  # fmt: skip
+        except transfer.NOT_AN_ANSWER:
+            page = "https://huggingface.co"
+            raise transfer.not_understood("The Hugging Face hub", page) from None
         licenses = getattr(about.card_data, "license", None) or "see the dataset's page"
         return Listing(
             about.sha,

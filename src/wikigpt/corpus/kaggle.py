@@ -13,7 +13,7 @@ import requests
 
 from wikigpt.corpus import credentials as who
 from wikigpt.corpus.mirror import Listing, RemoteFile
-from wikigpt.corpus.transfer import discard, patiently
+from wikigpt.corpus.transfer import NOT_AN_ANSWER, discard, not_understood, patiently
 from wikigpt.corpus.whole import what_is_wrong
 from wikigpt.errors import UserError
 
@@ -43,9 +43,12 @@ class Kaggle:
         """All files of a version; the newest if `version` is empty."""
         if version and not version.isdigit():
             raise UserError(f"corpus.version {version!r} is no Kaggle version; it is a number.")
-        about = self._call(lambda api: api.describe(self.dataset))
-        version = version or about.version
-        files = self._call(lambda api: api.list_all(f"{self.dataset}/{version}"))
+        try:
+            about = self._call(lambda api: api.describe(self.dataset))
+            version = version or about.version
+            files = self._call(lambda api: api.list_all(f"{self.dataset}/{version}"))
+        except NOT_AN_ANSWER:
+            raise not_understood("Kaggle", "https://www.kaggle.com") from None
         return Listing(version, about.license, {n: RemoteFile(size) for n, size in files.items()})
 
     def fetch(self, version: str, name: str, remote: RemoteFile, folder: Path) -> Path:
@@ -82,12 +85,6 @@ class Kaggle:
             return patiently(lambda: action(self._api), "Kaggle", progress=progress)
         except requests.HTTPError as error:
             status = error.response.status_code
-        except (ValueError, KeyError, TypeError, AttributeError):
-            # What the client does with an answer that is not the API's.
-            raise UserError(
-                "Kaggle's answer can't be understood; is there a login page between you and the "
-                "internet? Open https://www.kaggle.com in a browser, then try again."
-            ) from None
         if status in (401, 403):
             if self._credentials is None and (asked := who.ask(who.KAGGLE)):
                 self._connect(asked)

@@ -25,6 +25,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 120.0
 """Seconds between attempts: doubled each time, and never longer, whatever the server asks for."""
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 CHUNK = 1 << 16
+NOT_AN_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
+"""What a service's client raises on an answer that is not the service's."""
 
 T = TypeVar("T")
 
@@ -65,6 +67,13 @@ def patiently(
             wait = _wait(error, failures)
             tqdm.write(f"{who}: {reason}; trying again in {wait:.0f} s", file=sys.stderr)
             time.sleep(wait)
+
+
+def not_understood(who: str, page: str) -> UserError:
+    return UserError(
+        f"{who} sent an answer that can't be understood; is there a login page between you and the "
+        f"internet? Open {page} in a browser, then try again."
+    )
 
 
 def save(response: requests.Response, partial: Path, name: str) -> Mapping[str, str]:
@@ -128,7 +137,9 @@ def _write(
         write_json(note_of(partial), identity)
     with (
         partial.open("ab") as file,
-        tqdm(total=size, initial=have, desc=name, unit="B", unit_scale=True) as bar,
+        tqdm(
+            total=size, initial=have, desc=name, unit="B", unit_scale=True, mininterval=0.5
+        ) as bar,
     ):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
