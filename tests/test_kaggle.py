@@ -147,6 +147,8 @@ def test_a_dropped_connection_is_gone_on_with(kaggle, one, waits):
     assert (first, again) == (None, None)  # the second asks the API for a fresh address
     start = int(rest.removeprefix("bytes=").removesuffix("-"))
     assert CUT - transfer.CHUNK <= start <= CUT
+    etag = f'"{hashlib.md5(FILES[FIRST]).hexdigest()}"'
+    assert kaggle.store.requests[-1].headers["if-range"] == etag
     assert waits == [1.0]
 
 
@@ -187,6 +189,7 @@ def test_a_killed_process_is_gone_on_with(kaggle, one):
 
 
 def test_half_a_file_of_another_version_is_not_gone_on_with(kaggle, one, waits):
+    kaggle.store.with_md5 = False  # which would find out later
     kaggle.fail("store", *[Fault(cut_after=CUT)] + [Fault(cut_after=0)] * 20)
     fails(one)
     kaggle.store.faults.clear()
@@ -226,10 +229,11 @@ def test_a_server_that_stays_broken_is_told(kaggle, one, waits):
     ("where", "cut"),
     [("GetDataset", None), ("DownloadDataset", None), ("store", None), ("store", CUT)],
 )
-def test_a_stalled_server_is_left_after_a_time(kaggle, one, waits, monkeypatch, where, cut):
+def test_a_stalled_server_is_left_after_a_time(kaggle, one, waits, monkeypatch, capsys, where, cut):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
     kaggle.fail(where, Fault(stall=True, cut_after=cut))
     assert is_whole(one)
+    assert "Kaggle: no answer in time; trying again in 1 s" in capsys.readouterr().err
     assert waits == [1.0]
 
 

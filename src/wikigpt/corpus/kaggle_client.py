@@ -32,18 +32,17 @@ from wikigpt.corpus.credentials import Credentials
 @contextlib.contextmanager
 def _nobody_at_home() -> Iterator[None]:
     """An environment without credentials and with an empty home; what is printed is dropped."""
-    before = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith(("KAGGLE_", "VERBOSE", "XDG_CONFIG_HOME")):
-            del os.environ[name]
+    telling = ("KAGGLE_", "VERBOSE", "XDG_CONFIG_HOME")
+    hidden = [name for name in os.environ if name.startswith(telling)] + ["HOME", "USERPROFILE"]
+    before = {name: os.environ.pop(name, None) for name in hidden}
     with tempfile.TemporaryDirectory() as empty:
         os.environ.update(HOME=empty, USERPROFILE=empty)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
         finally:
-            os.environ.clear()
-            os.environ.update(before)
+            del os.environ["HOME"], os.environ["USERPROFILE"]
+            os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 with _nobody_at_home():
