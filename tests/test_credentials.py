@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from conftest import tiny_config
 from fake_hub import FakeHub
@@ -291,6 +293,29 @@ for source in ("kaggle", "hub"):
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(DATASET.split("/")[1] in str(path) for path in files)
     assert [path for path in files if holds_secrets(path.read_bytes())] == []
+
+
+def test_no_secret_reaches_a_notebook(kaggle, monkeypatch, tmp_path):
+    """Found, used, refused: the outputs that a notebook keeps, errors included, hold nothing."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("VERBOSE", "1")
+    kaggle.fail("store", Fault(cut_after=100_000))
+    load = "load_config(source='kaggle', data_dir='data', dataset="
+    cells = [
+        "from wikigpt.config import load_config; from wikigpt.corpus import credentials, transfer\n"
+        "from wikigpt.corpus.download import raw_files; transfer.FIRST_WAIT = 0",
+        "credentials.find(credentials.KAGGLE)",
+        f"raw_files({load}''))",
+        f"raw_files({load}'no/such'))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, resources=resources, allow_errors=True, timeout=60).execute()
+    outputs = json.dumps(notebook)
+    assert "found in the environment" in outputs and "frwiki_namespace_0_0.jsonl" in outputs
+    assert "Kaggle has no dataset no/such" in outputs
+    assert authorizations(kaggle) == {f"Bearer {TOKEN}"}
+    assert holds_secrets(outputs.encode()) == []
 
 
 def test_no_secret_reaches_a_run(tiny, monkeypatch, small_corpus, tmp_path):
