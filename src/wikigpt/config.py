@@ -27,15 +27,24 @@ _Fraction = Annotated[float, Field(ge=0, lt=1)]
 class CorpusConfig:
     """Which text to learn from."""
 
-    source: Literal["wikipedia-leads", "files"] = "wikipedia-leads"
+    source: Literal["wikipedia-leads", "kaggle", "hub", "files"] = "wikipedia-leads"
     """`wikipedia-leads`: lead sections of Wikipedia's vital articles, no account needed.
-    `files`: your own files, listed in `files`."""
-    language: str = "fr"
-    """Language code; `wikipedia-leads` has fr, en and es."""
+    `kaggle`: the structured Wikipedia, whole articles. `hub`: Wikipedia on the Hugging Face hub.
+    `files`: your own, listed in `files`."""
+    language: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "fr"
+    """Language code, as in a Wikipedia's address; `wikipedia-leads` has fr, en and es."""
     files: list[str] = field(default_factory=list)
-    """For `source: files`: paths of .jsonl or .parquet files, in the Kaggle layout (`name`,
-    `description`, `abstract`, `sections`) or the Hugging Face layout (`title`, `text`), or of .txt
-    files; each also as .gz, .zst or .zip."""
+    """For `source: files`: paths of .jsonl, .parquet or .txt files, packed (.gz, .zst, .zip) or
+    not. Records are in the Kaggle layout (`name`, `description`, `abstract`, `sections`) or the
+    Hugging Face layout (`title`, `text`)."""
+    dataset: Annotated[str, Field(pattern=r"^([\w.-]+/[\w.-]+)?$")] = ""
+    """For `kaggle` and `hub`: another dataset than `wikimedia-foundation/wikipedia-structured-
+    contents` and `wikimedia/wikipedia`, such as `wikimedia/structured-wikipedia`."""
+    version: Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")] = ""
+    """For `kaggle` a version number, for `hub` a branch, tag or commit; left empty, the newest at
+    the time of the first download, and that one from then on."""
+    max_files: Annotated[int, Field(ge=0)] = 0
+    """For `kaggle` and `hub`: take so many files, evenly from the whole dump; 0 takes all."""
     min_characters: Annotated[int, Field(ge=0)] = 0
     """Articles whose cleaned text is shorter are dropped."""
     duplicates: Literal["keep", "drop_exact", "drop_near"] = "keep"

@@ -1,0 +1,129 @@
+"""Names from elsewhere: which files are a language's, which are safe, which part is even."""
+
+import gzip
+import itertools
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_kaggle import zip_of
+from wikigpt.corpus.archive import is_corpus_name, is_safe, members
+from wikigpt.corpus.choose import evenly, files_by_language, files_of
+from wikigpt.corpus.whole import what_is_wrong
+from wikigpt.errors import UserError
+
+
+def test_every_published_layout_is_recognised():
+    names = [
+        "frwiki_namespace_0/frwiki_namespace_0_10.jsonl",
+        "frwiki_namespace_0/frwiki_namespace_0_9.jsonl",
+        "enwiki/data/enwiki_namespace_0_00008.parquet",
+        "20240916.es/eswiki_namespace_0.zip",
+        "20231101.be-tarask/train-00000-of-00001.parquet",
+        "dewiki_namespace_0/dewiki_namespace_0_1.jsonl.gz",
+        "frwiki_namespace_14/frwiki_namespace_14_1.jsonl",
+        "frwikisource_namespace_0/frwikisource_namespace_0_1.jsonl",
+        "frwiktionary_namespace_0_1.jsonl",
+        "README.md",
+    ]
+    assert files_by_language(names) == {
+        "be-tarask": [names[4]],
+        "de": [names[5]],
+        "en": [names[2]],
+        "es": [names[3]],
+        "fr": [names[1], names[0]],  # 9 before 10
+    }
+
+
+def test_of_two_dumps_the_newer_is_taken_and_nothing_twice():
+    plain = [f"{day}.fr/train-{n:05d}-of-00002.parquet" for day in (20220301, 20231101)
+             for n in range(2)]  # fmt: skip
+    assert files_of("FR", plain, "x/y") == plain[2:]
+    both = ["frwiki_namespace_0/frwiki_namespace_0_0.jsonl"] + [
+        f"frwiki/data/frwiki_namespace_0_{n:05d}.parquet" for n in range(3)
+    ]
+    assert files_of("fr", both, "x/y") == both[1:]
+
+
+def test_a_dataset_of_something_else_is_told():
+    with pytest.raises(UserError, match="no files named like a Wikipedia dump"):
+        files_of("fr", ["train.csv"], "x/y")
+
+
+def test_a_part_is_spread_from_the_first_to_the_last():
+    files = [str(n) for n in range(17)]
+    assert evenly(files, 0) == evenly(files, 17) == evenly(files, 99) == files
+    assert evenly(files, 1) == ["8"]
+    assert evenly(files, 2) == ["0", "16"]
+    assert evenly(files, 3) == ["0", "8", "16"]
+    assert evenly(files, 5) == ["0", "4", "8", "12", "16"]
+
+
+@given(st.integers(2, 60), st.integers(2, 60))
+def test_the_steps_differ_by_one_at_most(total, count):
+    chosen = [int(name) for name in evenly([str(n) for n in range(total)], count)]
+    assert len(chosen) == min(count, total)
+    assert (chosen[0], chosen[-1]) == (0, total - 1)
+    steps = {b - a for a, b in itertools.pairwise(chosen)}
+    assert min(steps) >= 1 and max(steps) - min(steps) <= 1
+
+
+@given(st.text(st.sampled_from("./\\:a_é" + string.whitespace), max_size=12))
+def test_a_safe_name_never_leaves_its_folder(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp()
+    if is_safe(name):
+        assert (folder / name).resolve().is_relative_to(folder.resolve())
+        assert (folder / name).resolve() != folder.resolve()
+        assert "\\" not in name and ":" not in name
+
+
+def test_junk_and_other_kinds_are_passed_over(tmp_path):
+    names = ["../a.jsonl", "/a.jsonl", "C:\\a.jsonl", "__MACOSX/a.jsonl", "b/._a.jsonl", "a.exe"]
+    path = tmp_path / "a.zip"
+    path.write_bytes(zip_of({name: b"x" for name in [*names, "b/a.jsonl", "a.txt"]}))
+    assert members(path) == ["b/a.jsonl", "a.txt"]
+    assert is_corpus_name("a.JSONL.gz") and is_corpus_name("a.parquet.zst")
+    assert not is_corpus_name("a.jsonl.rar") and not is_corpus_name("jsonl")
+
+
+WHOLE = b'{"a": 1}\n{"b": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wrong"),
+    [
+        ("a.jsonl", WHOLE, None),
+        ("a.jsonl", WHOLE.rstrip(), None),  # a missing last line break is no damage
+        ("a.jsonl", b'{"a": "' + b"x" * 3_000_000 + b'"}\n', None),
+        ("a.jsonl", b"", "empty"),
+        ("a.jsonl", WHOLE[:-4], "last line"),
+        ("a.jsonl", b"\0" + WHOLE, "first line"),
+        ("a.jsonl", b"[1]\n", "first line"),
+        ("a.jsonl", b"[" * 100_000, "first line"),
+        ("a.parquet", b"PAR1....PAR1", None),
+        ("a.parquet", b"PAR1....PAR", "Parquet"),
+        ("a.parquet", b"PA", "Parquet"),
+        ("a.jsonl.gz", gzip.compress(WHOLE), None),
+        ("a.jsonl.gz", gzip.compress(WHOLE)[:-9], "archive is damaged"),
+        ("a.jsonl.gz", WHOLE, "archive is damaged"),
+        ("a.zip", zip_of({"a.jsonl": WHOLE}), None),
+        ("a.zip", zip_of({"a.jsonl": WHOLE})[:-5], "archive is damaged"),
+        ("a.zip", zip_of({"a.exe": WHOLE}), "holds no"),
+        ("a.txt", b"x", None),
+    ],
+)
+def test_what_a_format_can_prove(tmp_path, name, data, wrong):
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    found = what_is_wrong(path, name)
+    assert found is None if wrong is None else wrong in found
+
+
+def test_a_flipped_bit_in_a_zip_is_seen(tmp_path):
+    path = tmp_path / "file"
+    data = bytearray(zip_of({"a.jsonl": WHOLE * 50}))
+    data[60] ^= 1
+    path.write_bytes(data)
+    assert what_is_wrong(path, "a.zip") == "the archive is damaged"
