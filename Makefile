@@ -13,7 +13,7 @@ pretrain: install
 	$(BIN)/wikigpt pretrain $(CONFIG)
 
 test: install
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

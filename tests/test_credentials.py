@@ -295,6 +295,7 @@ for source in ("kaggle", "hub"):
     assert [path for path in files if holds_secrets(path.read_bytes())] == []
 
 
+@pytest.mark.xdist_group("kernels")  # side by side, two kernels may be given the same port
 def test_no_secret_reaches_a_notebook(kaggle, monkeypatch, tmp_path):
     """Found, used, refused: the outputs that a notebook keeps, errors included, hold nothing."""
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)

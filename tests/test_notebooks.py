@@ -27,6 +27,7 @@ def code_cells(path: Path) -> list[dict]:
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
+@pytest.mark.xdist_group("kernels")  # side by side, two kernels may be given the same port
 def test_it_runs(notebook, tmp_path):
     parameters = SMALL[notebook.stem]
     if any("runs_dir" in "".join(cell["source"]) for cell in code_cells(notebook)):
