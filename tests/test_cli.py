@@ -58,6 +58,13 @@ def test_a_wrong_key_a_missing_config_and_a_missing_corpus(capsys, yaml):
     )
 
 
+def test_overrides_may_stand_behind_options(capsys, yaml, tiny):
+    assert main(["pretrain", yaml, "--fresh", "max_steps=2", "name=short"]) == 0
+    assert "Trained 2 steps" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["pretrain", yaml, "--frech", "max_steps=2"])
+
+
 def test_an_empty_corpus(capsys, yaml, tmp_path):
     (tmp_path / "empty.jsonl").touch()
     files = f"files=[{tmp_path / 'empty.jsonl'}]"
@@ -83,9 +90,13 @@ def test_no_run_and_a_run_with_another_tokenizer(capsys, yaml, tiny, small_corpu
 
 
 def test_a_prompt_with_an_unknown_character(capsys, tiny, small_corpus, tmp_path):
-    strict = tiny_config(small_corpus, tmp_path, name="strict", unseen="error", min_count=1)
+    strict = tiny_config(
+        small_corpus, tmp_path, name="strict", unseen="error", min_count=1, prompts=["Le", "ж"]
+    )
     save_config(strict, tmp_path / "strict.yaml")
-    assert main(["pretrain", str(tmp_path / "strict.yaml")]) in (0, 2)
+    # Told before a single step is taken. (Which training characters validation lacks is luck.)
+    assert "is not in the vocabulary" in fails(capsys, "pretrain", str(tmp_path / "strict.yaml"))
+    assert not strict.run_path.exists()
     lossless = tiny_config(small_corpus, tmp_path, name="lossless")
     save_config(lossless, tmp_path / "lossless.yaml")
     assert main(["pretrain", str(tmp_path / "lossless.yaml")]) == 0

@@ -31,6 +31,8 @@ def test_an_override_by_its_full_name_and_in_yaml_notation():
     # YAML 1.1 reads 1e-3 as a string; it must still arrive as a number.
     assert config.training.learning_rate == 0.001
     assert config.sampling.prompts == ["a", "é"]
+    # YAML 1.1 reads the code of Norwegian as false.
+    assert load_config(**parse_overrides(["language=no"])).corpus.language == "no"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,10 @@ def test_an_override_by_its_full_name_and_in_yaml_notation():
         ("model: {arch: gtp2}", "model.arch: input should be 'gpt2', not 'gtp2'."),
         ("name: ../elsewhere", "name:"),
         ("training: [", "is not valid YAML"),
+        ("seed: 1\nseed: 2", "the key 'seed' is there twice"),
+        ("training: {learning_rate: .inf}", "finite number"),
+        ("sampling: {prompts: []}", "at least 1 item"),
+        ("seed: -1", "greater than or equal to 0"),
         ("- a\n- b", "must hold keys and values, not a list"),
         ("training: 3", "training"),
     ],

@@ -80,6 +80,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(model):
 @pytest.mark.parametrize(
     ("ids", "settings", "says"),
     [([], {}, "nothing to continue"), ([1], {"temperature": -1}, "temperature is -1"),
+     ([1], {"temperature": float("nan")}, "temperature is nan"),
      ([1], {"top_k": 0}, "top_k is 0")],
 )  # fmt: skip
 def test_wrong_settings_are_told(model, ids, settings, says):

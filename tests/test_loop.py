@@ -198,6 +198,55 @@ def test_a_nan_stops_before_it_reaches_the_weights(tiny, monkeypatch):
     assert of(events.Step, run(tiny))[0].step == 5
 
 
+def test_a_nan_in_an_evaluation_is_neither_saved_nor_called_the_best(tiny, monkeypatch):
+    real = loop.evaluate
+
+    def evaluate(model, *arguments):
+        loss = real(model, *arguments)
+        last = checkpoint.find(tiny.run_path / "checkpoints" / "last")
+        return type(loss)(math.nan, loss.tokens, loss.bytes, loss.characters) if last else loss
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    with pytest.raises(UserError, match="validation loss became nan at step 8"):
+        run(tiny)
+    monkeypatch.undo()
+    assert of(events.Step, run(tiny))[0].step == 5
+
+
+def test_without_last_it_goes_on_from_best(tiny):
+    for event in train(tiny, say=lambda _: None):
+        if isinstance(event, events.Step) and event.step == 10:
+            break
+    shutil.rmtree(tiny.run_path / "checkpoints" / "last")
+    assert of(events.Step, run(tiny))[0].step == 9
+
+
+def test_two_can_not_train_one_run(tiny):
+    first = train(tiny, say=lambda _: None)
+    next(first)
+    with pytest.raises(UserError, match="being trained by another process"):
+        run(tiny)
+    first.close()
+    assert isinstance(run(tiny)[-1], events.Finished)
+
+
+def test_fresh_deletes_nothing_before_the_rest_is_in_order(tiny, small_corpus, tmp_path):
+    run(tiny)
+    wrong = tiny_config(small_corpus, tmp_path, device="mps")
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has the device that should be missing")
+    with pytest.raises(UserError, match="no such device"):
+        run(wrong, fresh=True)
+    assert [type(e) for e in run(tiny)] == [events.Finished]
+
+
+def test_checkpoints_of_nobody_are_not_gone_on_with(tiny):
+    run(tiny)
+    (tiny.run_path / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"checkpoints but no config\.yaml"):
+        run(tiny)
+
+
 def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
     small_corpus, tmp_path, monkeypatch
 ):

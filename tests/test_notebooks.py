@@ -44,7 +44,8 @@ def test_it_runs(notebook, tmp_path):
 def test_it_is_committed_as_it_ran(notebook):
     cells = code_cells(notebook)
     assert cells[0]["metadata"]["tags"] == ["parameters"]
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    counts = [cell["execution_count"] for cell in cells]
+    assert counts == list(range(1, len(cells) + 1)), "run `make notebooks`, or undo your changes"
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)

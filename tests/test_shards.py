@@ -133,4 +133,4 @@ def test_a_corpus_that_can_not_be_used_is_told_and_leaves_nothing(tmp_path, reco
     corpus = write_jsonl(tmp_path / "c.jsonl", records)
     with pytest.raises(UserError, match=says):
         prepare(tiny_config(corpus, tmp_path, min_count=1), say=lambda _: None)
-    assert not list(tmp_path.glob("data/shards/*"))
+    assert [path.suffix for path in tmp_path.glob("data/shards/*")] == [".lock"]

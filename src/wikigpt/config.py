@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from wikigpt.errors import UserError
 from wikigpt.files import atomic_write
 
-_STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+_STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 _Positive = Annotated[int, Field(gt=0)]
 _Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -127,7 +127,7 @@ class TrainingConfig:
 class SamplingConfig:
     """The texts that are written during and after training."""
 
-    prompts: list[str] = field(
+    prompts: Annotated[list[str], Field(min_length=1)] = field(
         default_factory=lambda: ["La ville de ", "Une étoile est ", "film sorti en 1988"]
     )
     """The first is completed at every evaluation, all of them at the end."""
@@ -143,7 +143,7 @@ class Config:
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "run"
     """The run's folder is `<runs_dir>/<name>`."""
-    seed: int = 1337
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
     """Seed of the initial weights, of the order of the data and of the samples."""
     data_dir: str = "data"
     """Downloads and token shards; relative to the repository's root."""
@@ -162,6 +162,18 @@ class Config:
     @property
     def run_path(self) -> Path:
         return find_root() / self.runs_dir / self.name
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key may stand only once; PyYAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice[0]!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def find_root() -> Path:
@@ -194,7 +206,7 @@ def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
         if not file.is_file():
             raise UserError(f"There is no config file {path}; the folder configs/ has some.")
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            values = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
         if not isinstance(values, dict):
@@ -223,9 +235,12 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
                 f"{argument!r} is not an override; write key=value, as in max_steps=500."
             )
         try:
-            overrides[key] = yaml.safe_load(value)
+            typed = yaml.safe_load(value)
         except yaml.YAMLError:
             raise UserError(f"The value of {key} can't be read: {value!r}.") from None
+        # YAML 1.1 takes `no`, the code of Norwegian, for a false.
+        is_word = isinstance(typed, bool) and value.lower() not in ("true", "false")
+        overrides[key] = value if is_word else typed
     return overrides
 
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from wikigpt.blocks.shards import TokenBlocks, write_shards
 from wikigpt.config import Config, relative
 from wikigpt.corpus.cleaning import CleaningReport
@@ -48,9 +50,12 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
     decides = json.dumps([FORMAT, options, sorted(sources.values())], sort_keys=True)
     name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
     folder = config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
-    if not (folder / "manifest.json").is_file():
-        say(f"Tokenising the corpus into {relative(folder)}")
-        _write(config, sources, folder, say)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever comes second waits, and finds the shards made.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / "manifest.json").is_file():
+            say(f"Tokenising the corpus into {relative(folder)}")
+            _write(config, sources, folder, say)
     tokenizer = load_tokenizer(folder)
     train, validation = (
         TokenBlocks(folder, split, tokenizer, config.model.block_size)

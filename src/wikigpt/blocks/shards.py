@@ -10,6 +10,7 @@ end-of-text after it, is a target exactly once an epoch. The last block is short
 targets that the loss ignores (-100), not dropped.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -71,15 +72,20 @@ class ShardWriter:
             self._room -= len(head)
 
     def _next_file(self) -> None:
-        if self._file:
-            self._file.close()
+        self._finish_file()
         self.files.append(self.folder / f"{self.split}_{len(self.files):05d}.bin")
         self._file = self.files[-1].open("wb")
         self._room = self.shard_tokens
 
+    def _finish_file(self) -> None:
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
     def close(self) -> dict[str, Any]:
         """Finish the files; returns the split's entry in the manifest."""
-        self._file.close()
+        self._finish_file()
         files = [
             {"name": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)} for f in self.files
         ]

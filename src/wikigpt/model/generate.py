@@ -1,5 +1,6 @@
 """Write on: sample the next token, append it, repeat."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ def next_token(
     generator: torch.Generator | None = None,
 ) -> int:
     """Choose one id from the logits of one place; temperature 0 takes the likeliest."""
-    if temperature == 0:
+    if temperature < 1e-6:  # below, the division would overflow
         return int(logits_V.argmax())
     logits_V = logits_V.float().cpu() / temperature
     if top_k is not None:
@@ -48,7 +49,9 @@ def generate(
     """
     if not ids:
         raise UserError("There is nothing to continue; give at least one token.")
-    if temperature < 0:
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}; it must be 1 or more.")
+    if not 0 <= temperature < math.inf:
         raise UserError(f"temperature is {temperature}; it must be 0 (likeliest token) or more.")
     if top_k is not None and top_k < 1:
         raise UserError(f"top_k is {top_k}; it must be 1 or more.")

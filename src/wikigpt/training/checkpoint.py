@@ -30,6 +30,11 @@ from wikigpt.errors import UserError
 from wikigpt.files import OUT_OF_SPACE
 from wikigpt.model.gpt import GPT
 
+_DAMAGE = (
+    OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError, AttributeError,
+    UnpicklingError, SafetensorError,
+)  # fmt: skip
+
 
 def save(folder: Path, model: GPT, state: dict[str, Any]) -> None:
     """Write a checkpoint that replaces `folder` in one step.
@@ -115,7 +120,7 @@ def _require(folder: Path) -> Path:
 def _guarded(folder: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"The checkpoint {relative(folder)} is damaged ({reason}); delete it and resume from "

@@ -20,7 +20,7 @@ class Preflight:
     """Steps that an earlier, interrupted part of this run has done."""
     eval_interval: int
     first_loss: float
-    """Loss of the first batch at the untrained weights, nats per token."""
+    """Loss of the first micro-batch, before any of the steps to come, nats per token."""
     log_vocab_size: float
     """What a model that knows nothing must score: ln(vocab_size), nats per token."""
     seconds_per_step: float

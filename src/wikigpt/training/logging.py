@@ -15,6 +15,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from wikigpt.errors import UserError
 from wikigpt.files import atomic_write
 from wikigpt.training.events import Evaluation, Sample, Step
 
@@ -50,8 +51,7 @@ class RunLogger:
                 file.write("".join(line + "\n" for line in lines).encode())
         self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._samples = (folder / "samples.txt").open("a", encoding="utf-8")
-        purge = resume_step + 1 if resume_step else None
-        self._board = SummaryWriter(str(folder), purge_step=purge)
+        self._board = SummaryWriter(str(folder), purge_step=resume_step + 1)
         if not resume_step:
             known = {k: v for k, v in hyperparameters.items() if isinstance(v, str | int | float)}
             for summary in hparams(known, {"bits_per_byte/validation": None}):
@@ -78,7 +78,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's metrics.jsonl; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    except ValueError as error:
+        raise UserError(
+            f"{path} holds a line that is no JSON ({error}); delete the line."
+        ) from None
 
 
 def _readable(sample: dict[str, Any]) -> str:

@@ -12,23 +12,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from wikigpt.blocks.prepare import Prepared, prepare
 from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import IGNORE
-from wikigpt.config import Config, relative, with_vocabulary
+from wikigpt.config import Config, GPTConfig, relative, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model.generate import complete
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
-from wikigpt.training.hardware import Hardware, detect, synchronize
+from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
 from wikigpt.training.logging import RunLogger
 from wikigpt.training.optim import learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
-from wikigpt.training.run_folder import open_run
+from wikigpt.training.run_folder import open_run, run_lock
 from wikigpt.training.signals import StopRequest
 
 
@@ -48,7 +47,8 @@ def train(
 ) -> Iterator[events.Event]:
     """Train a GPT, or go on with the run of that name, and yield events.
 
-    Leaving the for loop early (`break`, an exception) saves first, as Ctrl-C and SIGTERM do.
+    Leaving the for loop early (`break`, an exception) closes the generator, which saves first, as
+    Ctrl-C and SIGTERM do; who keeps the generator in a variable calls its `close()`.
 
     Args:
         fresh: throw away an earlier run of the same name.
@@ -57,20 +57,36 @@ def train(
     Raises:
         UserError: anything a user can put right; what was saved before stays.
     """
+    settings = config.training
     data = prepare(config, say)
+    # Whatever can be wrong is found out before an old run is touched or a new one begun.
+    model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
+    pick_device(settings.device)
+    for prompt in config.sampling.prompts:
+        data.tokenizer.encode(prompt)
+    with run_lock(config):
+        yield from _train(config, data, model_config, fresh)
+
+
+def _train(
+    config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
+) -> Iterator[events.Event]:
+    settings = config.training
     folder = open_run(config, data, fresh)
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
-    settings = config.training
-
-    state = checkpoint.load_state(last) if checkpoint.find(last) else None
+    # `best` is as complete as `last`, only older.
+    start = last if checkpoint.find(last) else best
+    state = checkpoint.load_state(start) if checkpoint.find(start) else None
     # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
     hardware = detect(replace(settings, precision=state["precision"]) if state else settings)
+    if state:
+        hardware = replace(hardware, why="as in the first part of this run")
     torch.manual_seed(config.seed)
-    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size)).to(hardware.device)
+    model = GPT(model_config).to(hardware.device)
     optimizer = make_optimizer(model, settings)
     progress = Progress()
     if state:
-        model.load_state_dict(checkpoint.load_model(last).state_dict())
+        model.load_state_dict(checkpoint.load_model(start).state_dict())
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
         if state["progress"]["best"]:
@@ -115,6 +131,11 @@ def train(
                 logger.log(step)
                 yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "The accelerator's memory is full; lower micro_batch_size and raise "
+            "grad_accumulation_steps by the same factor, which changes nothing else."
+        ) from None
     except GeneratorExit:
         if progress.step:
             save(last)
@@ -147,7 +168,11 @@ def _optimizer_step(
         (mean_loss * share).backward()
         loss += mean_loss.item() * share
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
-    _stop_if_diverged(config, loss, grad_norm, progress, indices)
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
+        blocks = ", ".join(map(str, indices[:8]))
+        where = f"at step {progress.step + 1}, in batch {progress.step} (blocks {blocks}…)"
+        raise _diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
     learning_rate = learning_rate_at(progress.step, settings)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -172,18 +197,12 @@ def _optimizer_step(
     )
 
 
-def _stop_if_diverged(
-    config: Config, loss: float, grad_norm: float, progress: Progress, indices: np.ndarray
-) -> None:
-    """Called before the weights are touched, so a NaN never reaches them or a checkpoint."""
-    if math.isfinite(loss) and math.isfinite(grad_norm):
-        return
+def _diverged(config: Config, what: str) -> UserError:
     kept = checkpoint.find(config.run_path / "checkpoints" / "last")
-    raise UserError(
-        f"The loss became {loss} (gradient norm {grad_norm}) at step {progress.step + 1}, in batch "
-        f"{progress.step} (blocks {', '.join(map(str, indices[:8]))}…), so training stopped"
-        + (f"; {relative(kept)} holds the last good state" if kept else "")
-        + f". Try a learning_rate below {config.training.learning_rate:g}."
+    saved = f"; {relative(kept)} holds the last good state" if kept else ""
+    return UserError(
+        f"{what}, so training stopped{saved}. Try a learning_rate below "
+        f"{config.training.learning_rate:g}, under another name."
     )
 
 
@@ -193,6 +212,9 @@ def _evaluate(
     start = time.perf_counter()
     batch_size = config.training.micro_batch_size
     loss = evaluate(model, data.validation, batch_size, hardware.autocast)
+    if not math.isfinite(loss.nats):
+        # Before it is saved, or called the best.
+        raise _diverged(config, f"The validation loss became {loss.nats} at step {progress.step}")
     evaluation = events.Evaluation(
         step=progress.step,
         bits_per_byte=loss.bits_per_byte,

@@ -40,6 +40,8 @@ def preflight(
         memory = torch.cuda.max_memory_allocated()
     else:
         memory = psutil.Process().memory_info().rss
+    if not done_steps:
+        memory += 8 * model.n_parameters  # AdamW's two moments come with the first step
     counts = data.validation.counts
     return events.Preflight(
         run=relative(config.run_path),

@@ -5,8 +5,12 @@ was; anything else is a new experiment and gets a new name.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, differences, load_config, relative, save_config
@@ -15,6 +19,29 @@ from wikigpt.files import read_json, write_json
 from wikigpt.model.gpt import GPT
 from wikigpt.tokenizers import load_tokenizer
 from wikigpt.training import checkpoint
+
+
+@contextmanager
+def run_lock(config: Config) -> Iterator[None]:
+    """Two processes, or two cells, must not write into one run; the lock ends with its process.
+
+    Raises:
+        UserError: somebody else holds it.
+    """
+    path = config.run_path.with_name(f".{config.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"{relative(config.run_path)} is being trained by another process or notebook cell; "
+            "wait for it, stop it, or choose another name=."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
@@ -28,8 +55,17 @@ def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
         # Only ever delete what is recognisably a run.
         if not (folder / "config.yaml").is_file():
             raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
-        shutil.rmtree(folder)
+        # Aside in one step, so that an interrupted deletion leaves no half of a run behind.
+        doomed = folder.with_name(f".{folder.name}.deleted")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
     if not (folder / "config.yaml").is_file():
+        if (folder / "checkpoints").exists():
+            raise UserError(
+                f"{relative(folder)} holds checkpoints but no config.yaml that says what they are "
+                "of; choose another name=, or delete the folder."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         data.tokenizer.save(folder / "tokenizer")
         write_json(folder / "corpus.json", data.manifest)

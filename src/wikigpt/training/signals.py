@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM ask a run to save and stop; a second Ctrl-C insists."""
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Self
@@ -31,4 +32,5 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.reason is not None:
             raise KeyboardInterrupt
+        print("\nStopping after this step; once more quits without saving.", file=sys.stderr)
         self.reason = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
