@@ -25,7 +25,7 @@ from wikigpt.training import train
 
 TOKEN = "KGAT_0dd-T0ken-4711"
 USER, KEY = "odd-user-4712", "0dd-key-4713"
-HUB_TOKEN = "hf_0ddTokenForTheHub4714"
+HUB_TOKEN = "hf_" + "0ddTokenForTheHub4714"  # in two, or scanners would report it
 FILES = {"frwiki_namespace_0/frwiki_namespace_0_0.jsonl": b'{"name": "a"}\n' * 20_000}
 
 
