@@ -2,10 +2,17 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import papermill
 import pytest
+from jupyter_client.manager import start_new_kernel
+
+from conftest import tiny_config
+from wikigpt.config import save_config
+from wikigpt.training import checkpoint
+from wikigpt.training.logging import read_metrics
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL = {
@@ -53,3 +60,35 @@ def test_it_is_committed_as_it_ran(notebook):
     for pattern in (r"/(home|root|work|tmp|Users)/", r"KGAT_\w{8}", r"hf_\w{20}"):
         assert not re.search(pattern, shown), pattern
     assert all(len("".join(cell["source"]).splitlines()) <= 30 for cell in cells)
+
+
+@pytest.mark.xdist_group("kernels")
+def test_the_stop_button_saves(small_corpus, tmp_path):
+    """A real kernel, interrupted as Jupyter's stop button does it, while a cell trains."""
+    config = tiny_config(small_corpus, tmp_path, max_steps=10**6, eval_interval=10**6)
+    save_config(config, tmp_path / "tiny.yaml")
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        message = client.execute(
+            "from wikigpt.config import load_config\nfrom wikigpt.training import train\n"
+            f"for event in train(load_config({str(tmp_path / 'tiny.yaml')!r})):\n    pass\n"
+            "print(event)"
+        )
+        deadline = time.monotonic() + 60
+        while not read_metrics(config.run_path):
+            assert time.monotonic() < deadline, "it never began"
+            time.sleep(0.05)
+        manager.interrupt_kernel()
+        printed = ""
+        while (output := client.get_iopub_msg(timeout=60))["msg_type"] != "status" or (
+            output["content"]["execution_state"] != "idle"
+            or output["parent_header"].get("msg_id") != message
+        ):
+            printed += output["content"].get("text", "")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    step = int(re.search(r"Stopped\(step=(\d+), why='Ctrl-C'\)", printed).group(1))
+    last = config.run_path / "checkpoints" / "last"
+    assert checkpoint.load_state(last)["progress"]["step"] == step
+    assert read_metrics(config.run_path)[-1]["step"] == step
