@@ -5,7 +5,7 @@ tries to is passed over like the junk that macOS adds.
 """
 
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 KINDS = (".jsonl", ".parquet", ".txt")
 PACKED = ("", ".gz", ".zst", ".zip")
@@ -24,12 +24,7 @@ def is_safe(name: str) -> bool:
     return bool(path.name) and not leaves and not junk and name.isprintable()
 
 
-def members(path: Path) -> list[str]:
-    """The names in a zip archive that hold text for us, in its order.
-
-    Raises:
-        zipfile.BadZipFile: it is not a zip archive, or its table of contents is damaged.
-    """
-    with zipfile.ZipFile(path) as archive:
-        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+def members(archive: zipfile.ZipFile) -> list[str]:
+    """The names in a zip archive that hold text for us, in its order."""
+    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     return [name for name in names if is_safe(name) and is_corpus_name(name)]

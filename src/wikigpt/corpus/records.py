@@ -26,6 +26,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wikigpt.corpus.archive import members
 from wikigpt.errors import UserError
 
 MAX_RECORD_BYTES = 32 * 2**20
@@ -104,21 +105,13 @@ def _read(file: BinaryIO, name: str, shown: str, seekable: bool) -> Iterator[Rec
 
 def _members(file: BinaryIO, shown: str) -> Iterator[Record]:
     with zipfile.ZipFile(file) as archive:
-        names = [info.filename for info in archive.infolist() if _is_data(info.filename)]
+        names = members(archive)
         if not names:
             raise UserError(f"{shown} holds no .jsonl, .parquet or .txt file.")
         for name in names:
             with archive.open(name) as member:
                 stream = io.BufferedReader(member, _BUFFER)
                 yield from _read(stream, name, f"{shown}/{name}", seekable=False)
-
-
-def _is_data(member: str) -> bool:
-    """Whether a zip's member is text of ours; macOS adds `__MACOSX/` and `._name` beside it."""
-    *folders, name = member.split("/")
-    suffixes = name.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")
-    known = suffixes[2] in {"jsonl", "ndjson", "json", "parquet", "txt"}
-    return known and "__MACOSX" not in folders and not name.startswith("._")
 
 
 def _spooled(file: BinaryIO) -> BinaryIO:

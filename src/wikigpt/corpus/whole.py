@@ -52,15 +52,14 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def _wrong_zip(path: Path, deep: bool) -> str | None:
-    names = members(path)
-    if not names:
-        return "the archive holds no JSONL, Parquet or text file"
-    if deep:
-        with zipfile.ZipFile(path) as archive:
-            for name in names:
-                with archive.open(name) as member:
-                    while member.read(_BLOCK):  # reading to the end compares the checksum
-                        pass
+    with zipfile.ZipFile(path) as archive:
+        names = members(archive)
+        if not names:
+            return "the archive holds no JSONL, Parquet or text file"
+        for name in names if deep else []:
+            with archive.open(name) as member:
+                while member.read(_BLOCK):  # reading to the end compares the checksum
+                    pass
     return None
 
 
