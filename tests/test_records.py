@@ -9,11 +9,20 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import ROOT
 from wikigpt.corpus import records
 from wikigpt.corpus.articles import parse_article
-from wikigpt.corpus.records import BadRecord, decode_json, read_records
+from wikigpt.corpus.records import (
+    COLUMNS,
+    RECORD,
+    SECTIONS,
+    BadRecord,
+    decode_json,
+    read_records,
+)
 from wikigpt.errors import UserError
 
 ROWS = [{"id": str(i), "title": f"Titre {i}", "text": f"Un texte, le {i}e.\u2028Suite\u0085fin"}
@@ -177,9 +186,41 @@ def test_a_text_document_that_is_too_long_says_how_to_cut_it(tmp_path, monkeypat
     assert short.value["text"] == "fin"
 
 
-def test_what_orjson_refuses_is_judged_again():
-    assert decode_json(b'{"score": NaN, "name": "A"}')["name"] == "A"
-    assert decode_json(b'\xef\xbb\xbf{"name": "A", "x": "\\ud800"}')["name"] == "A"
-    for line, says in ((b"{", "broken JSON"), (b'"\xff"', "UTF-8"), (b"[" * 99_999, "deeply")):
+def test_what_is_not_in_the_usual_shape_is_decoded_whole():
+    skipped = b'{"name": "A", "version": {"x": 1}, "sections": [{"name": "B", "links": [1]}]}'
+    assert decode_json(skipped, RECORD) == {"name": "A", "sections": [{"name": "B"}]}
+    for value in (
+        '"sections": {"links": 1}',
+        '"name": 1',
+        '"id": 1.5',
+        '"id": 1267650600228229401',
+    ):
+        line = f'{{{value}, "x": NaN}}'
+        assert decode_json(line.encode(), RECORD).keys() == {value.split('"')[1], "x"}
+    assert decode_json(b'\xef\xbb\xbf{"name": "A", "x": "\\ud800"}', RECORD)["name"] == "A"
+    assert decode_json('[{"name": 3, "has_parts": ["a"]}]', SECTIONS)[0]["has_parts"] == ["a"]
+    for line, says in (
+        (b"{", "broken JSON"),
+        (b'{"name": "\xff"}', "UTF-8"),
+        (b"[" * 99_999, "deep"),
+    ):
         with pytest.raises(BadRecord, match=says):
-            decode_json(line)
+            decode_json(line, RECORD)
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(COLUMNS)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                st.sampled_from(["type", "name", "value", "values", "has_parts"]), inner, max_size=5
+            ),
+            max_leaves=8,
+        ),
+    )
+)  # fmt: skip
+def test_both_decoders_agree_on_what_is_read(record):
+    line = json.dumps(record).encode()
+    assert decode_json(line, RECORD) == decode_json(line) == record

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wikigpt.corpus.cleaning import CleaningReport, clean, nfc
-from wikigpt.corpus.records import BadRecord, decode_json
+from wikigpt.corpus.records import SECTIONS, BadRecord, decode_json
 from wikigpt.corpus.sections import merge_sections
 
 
@@ -53,7 +53,8 @@ def parse_article(
     if not raw:
         raise BadRecord("no text (description, abstract, sections or text)")
     article_id = _id(record, lang, title)
-    _check_unicode(article_id, title, lang, raw)
+    _check_unicode(article_id + title + lang)
+    _check_unicode(raw)
     if report is not None:
         # Lone surrogates do no harm in what is not kept.
         left_out = sum(len(text.encode(errors="replace")) for text in merged.left_out)
@@ -76,7 +77,7 @@ def _sections(record: dict[str, Any]) -> list[Any]:
     sections = record.get("sections")
     if isinstance(sections, str):
         try:
-            sections = decode_json(sections) if sections.strip() else None
+            sections = decode_json(sections, SECTIONS) if sections.strip() else None
         except BadRecord as error:
             raise BadRecord(f"sections: {error}") from None
     if sections is None:
@@ -116,9 +117,8 @@ def _id(record: dict[str, Any], lang: str, title: str) -> str:
     return f"{project}:{title}"
 
 
-def _check_unicode(*texts: str) -> None:
+def _check_unicode(text: str) -> None:
     try:
-        for text in texts:
-            text.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise BadRecord("a lone surrogate, which is no Unicode character") from None
