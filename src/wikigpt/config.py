@@ -45,6 +45,9 @@ class CorpusConfig:
     the time of the first download, and that one from then on."""
     max_files: Annotated[int, Field(ge=0)] = 0
     """For `kaggle` and `hub`: take so many files, evenly from the whole dump; 0 takes all."""
+    max_articles: Annotated[int, Field(ge=0)] = 0
+    """Take so many records, evenly from all the files and never the first ones; 0 takes all. What
+    is bad, short or repeated among them is dropped, so that somewhat fewer may be left."""
     min_characters: Annotated[int, Field(ge=0)] = 0
     """Articles whose cleaned text is shorter are dropped."""
     duplicates: Literal["keep", "drop_exact", "drop_near"] = "keep"

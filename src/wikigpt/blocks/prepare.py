@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from wikigpt.blocks.shards import TokenBlocks, write_shards
 from wikigpt.config import Config, relative
+from wikigpt.corpus.choose import part_of
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
@@ -120,7 +121,8 @@ def _write(config: Config, sources: dict[Path, str], folder: Path, say: Callable
 def _reading(config: Config, sources: dict[Path, str]) -> Reading:
     """What the config says about which articles to keep; finds duplicates if they are to go."""
     corpus = config.corpus
-    reading = Reading(corpus.language, corpus.min_characters)
+    part = part_of(sources, corpus.max_articles)
+    reading = Reading(corpus.language, corpus.min_characters, part=part)
     if corpus.duplicates == "keep":
         return reading
     found = find_duplicates(sources, near=corpus.duplicates == "drop_near", reading=reading)
