@@ -70,6 +70,17 @@ def test_a_missing_file_is_told(tmp_path):
         list(read_articles([tmp_path / "gone.jsonl"]))
 
 
+def test_sentences_without_a_title_are_split_and_equal_ones_stay_together(tmp_path):
+    texts = [f"La phrase numéro {i}." for i in range(2000)] * 2
+    path = write_jsonl(tmp_path / "a.jsonl", [{"title": None, "text": text} for text in texts])
+    articles = list(read_articles([path]))
+    assert [a.text for a in articles] == texts
+    assert len({a.id for a in articles}) == 2000
+    validation = {a.text for a in articles if split_of(a.id, 0.1) == "validation"}
+    assert 150 < len(validation) < 250
+    assert not validation & {a.text for a in articles if split_of(a.id, 0.1) == "train"}
+
+
 @given(st.lists(st.text(), unique=True, min_size=1), st.floats(0.01, 0.49))
 def test_the_split_is_a_matter_of_the_id_alone(ids, fraction):
     ids = [i for i in ids if i.isprintable()]
