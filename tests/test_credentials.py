@@ -220,6 +220,7 @@ def test_a_login_is_good_for_a_token_and_its_file_stays(kaggle, home, monkeypatc
     ]
     sent = [request.headers.get("authorization") for request in kaggle.requests]
     assert sent == [None] * 3 + [f"Bearer {TOKEN}"] * 3
+    assert all("authorization" not in request.headers for request in kaggle.store.requests)
     assert (home / ".kaggle" / "credentials.json").read_text(encoding="utf-8") == LOGIN
     kaggle.tokens = {}  # logged out elsewhere
     with pytest.raises(UserError, match=r"found in ~/\.kaggle/credentials\.json \(HTTP 401\)"):
