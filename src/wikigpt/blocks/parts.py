@@ -95,6 +95,7 @@ def write_part(job: PartJob) -> dict[str, Any]:
     else:
         rejected.unlink(missing_ok=True)
     note = {
+        "part": job.name,
         "key": job.key(tokenizer.fingerprint),
         "source": {"name": job.source.name, "sha256": job.sha256},
         "records": rejects.records,

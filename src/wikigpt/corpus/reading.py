@@ -51,6 +51,11 @@ class Rejects:
                 f"{first.reason}."
             )
 
+    def load(self, path: Path) -> None:
+        """Add the rejected records of a file that `save` wrote; `records` stays as it is."""
+        with path.open(encoding="utf-8", newline="\n") as file:
+            self.rejected += (Rejected(**json.loads(line)) for line in file)
+
     def save(self, path: Path) -> None:
         with atomic_write(path) as file:
             for record in self.rejected:
