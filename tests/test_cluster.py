@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from datatrove.utils.stats import PipelineStats
 
 from conftest import tiny_config
 from wikigpt.blocks import cluster
@@ -92,7 +93,9 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
 ):
     few = in_files(small_corpus, tmp_path, 4).corpus.files
     # The last file is as long as it takes to be killed in it.
-    config = tiny_config(leads, tmp_path, files=[*few, str(leads)])
+    long = tmp_path / "long.jsonl"
+    long.write_bytes(b"".join(leads.read_bytes().splitlines(keepends=True)[:4000]))
+    config = tiny_config(leads, tmp_path, files=[*few, str(long)])
     save_config(config, tmp_path / "config.yaml")
     file = cluster_file(tmp_path, "{executor: local, workers: 1}")
     arguments = ["prepare", str(tmp_path / "config.yaml"), "--cluster", str(file)]
@@ -120,14 +123,14 @@ def partial_of(config: Config) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_is_wrong_with_a_file_reaches_the_user(config, tmp_path, workers, capfd):
+def test_what_is_wrong_with_a_file_reaches_the_user(config, tmp_path, capfd):
     sources = raw_files(config)
     jobs = plan(config, sources, shards_folder(config, sources), lambda _: None)
     jobs[3].source.unlink()
-    executor, arguments = read_cluster(cluster_file(tmp_path, "{executor: local, tasks: 5}"))
+    file = cluster_file(tmp_path, "{executor: local, tasks: 5, workers: 2}")
+    executor, arguments = read_cluster(file)
     logs = tmp_path / "logs"
-    pipeline = executor([WriteParts(jobs)], **arguments, workers=workers, logging_dir=str(logs))
+    pipeline = executor([WriteParts(jobs)], **arguments, logging_dir=str(logs))
     with pytest.raises(UserError, match=re.escape(jobs[3].source.name)):
         pipeline.run()
     log = (logs / "logs" / "task_00003.log").read_text(encoding="utf-8")
@@ -155,7 +158,8 @@ SBATCH = """
     options = dict(given)
     jobs = done.read_text().split() if done.exists() else []
     failed = 0
-    if any(jobs[int(n)] != "0" for n in re.findall(r"afterok:(\\d+)", options.get("dependency", ""))):
+    needs = re.findall(r"afterok:(\\d+)", options.get("dependency", ""))
+    if any(jobs[int(job)] != "0" for job in needs):
         failed = "never"
     else:
         first, last = map(int, re.match(r"(\\d+)-(\\d+)", options["array"]).groups())
@@ -202,14 +206,19 @@ sbatch_args: {account: some-group}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
-def test_slurm_gets_the_jobs_and_their_shards_are_the_same(config, tmp_path, slurm, capfd):
+def test_slurm_gets_the_jobs_and_again_those_that_failed(config, tmp_path, slurm, capfd):
     save_config(config, tmp_path / "config.yaml")
     command = ["prepare", str(tmp_path / "config.yaml")]
-    on_cluster = [*command, "--cluster", str(cluster_file(tmp_path, SLURM))]
-    assert main(on_cluster) == 0
+    command += ["--cluster", str(cluster_file(tmp_path, SLURM))]
+    sources = raw_files(config)
+    plan(config, sources, shards_folder(config, sources), lambda _: None)
+    # A folder in the way of the second part: its task fails, the other one does not.
+    in_the_way = partial_of(config) / "00001.train.bin"
+    in_the_way.mkdir()
+    assert main(command) == 0
     assert "Slurm has the jobs" in capfd.readouterr().out
     # Parts, their statistics; merge, its statistics.
-    assert slurm.read_text().split() == ["0", "0", "0", "0"]
+    assert slurm.read_text().split() == ["1", "never", "never", "never"]
     (logs,) = (config.data_path / "logs").iterdir()
     script = (logs / "parts" / "launch_script.slurm").read_text(encoding="utf-8")
     for line in (
@@ -217,31 +226,19 @@ def test_slurm_gets_the_jobs_and_their_shards_are_the_same(config, tmp_path, slu
         "#SBATCH --time=01:00:00", "export WIKIGPT_TEST=1",
     ):  # fmt: skip
         assert line in script.splitlines()
+    in_the_way.rmdir()
+    assert main(command) == 0
+    assert slurm.read_text().split()[4:] == ["0", "0", "0", "0"]
+    # Only the task that had failed was launched again.
+    again = (logs / "parts" / "ranks_to_run.json").read_text(encoding="utf-8")
+    assert json.loads(again) == [1]
     said = []
     assert contents(prepare(config, said.append).folder) == made_plainly(config, tmp_path / "plain")
     assert not said
-    assert main(on_cluster) == 0  # nothing is left to be given to Slurm
+    capfd.readouterr()
+    assert main(command) == 0  # nothing is left to be given to Slurm
     assert "tokens dropped: 0" in capfd.readouterr().out
-    assert len(slurm.read_text().split()) == 4
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
-def test_a_task_that_fails_on_slurm_is_made_up_for_by_the_same_command(config, tmp_path, slurm):
-    file = cluster_file(tmp_path, SLURM)
-    sources = raw_files(config)
-    plan(config, sources, shards_folder(config, sources), lambda _: None)
-    # A folder in the way of the second part: its task fails, the other one does not.
-    in_the_way = partial_of(config) / "00001.train.bin"
-    in_the_way.mkdir()
-    assert not prepare_on_cluster(config, file)
-    assert slurm.read_text().split() == ["1", "never", "never", "never"]
-    in_the_way.rmdir()
-    assert not prepare_on_cluster(config, file)
-    # Only the task that failed was launched again.
-    (logs,) = (config.data_path / "logs").iterdir()
-    again = (logs / "parts" / "ranks_to_run.json").read_text(encoding="utf-8")
-    assert json.loads(again) == [1]
-    assert contents(prepare(config).folder) == made_plainly(config, tmp_path / "plain")
+    assert len(slurm.read_text().split()) == 8
 
 
 def test_slurm_and_ray_where_they_are_not(config, tmp_path, monkeypatch):
@@ -260,7 +257,7 @@ def test_tasks_that_ray_only_logs_the_failure_of_are_not_taken_for_done(
         def _run_for_rank(self, rank, local_rank=0, node_rank=-1):
             if rank != 1:
                 return super()._run_for_rank(rank, local_rank, node_rank)
-            return sum([], start=cluster.PipelineStats())
+            return PipelineStats()
 
     monkeypatch.setitem(cluster.EXECUTORS, "local", LikeRay)
     with pytest.raises(UserError, match="1 of 5 tasks did not finish: 1; "):

@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, run, about + " Whatever it needs and is not there yet is made first.")
         command.add_argument("config", help="a YAML file, such as configs/char-gpt.yaml")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="fields to change")
+        if name == "prepare":
+            command.add_argument(
+                "--cluster", metavar="FILE",
+                help="where to tokenise, such as configs/cluster/slurm.yaml; else on this machine",
+            )  # fmt: skip
         if name == "pretrain":
             command.add_argument(
                 "--fresh", action="store_true", help="throw away an earlier run of the same name"
@@ -99,7 +104,13 @@ def _download(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from wikigpt.blocks.prepare import prepare
 
-    data = prepare(_load(options))
+    config = _load(options)
+    if options.cluster:
+        from wikigpt.blocks.cluster import prepare_on_cluster
+
+        if not prepare_on_cluster(config, options.cluster):
+            return 0
+    data = prepare(config)
     print(f"{relative(data.folder)}: {data.tokenizer.vocab_size} tokens in the vocabulary")
     for name, blocks in (("train", data.train), ("validation", data.validation)):
         c = blocks.counts

@@ -17,16 +17,18 @@ datatrove.
 import difflib
 import importlib.util
 import inspect
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PositiveInt, ValidationError, create_model
 
-from wikigpt.blocks.parts import PartJob, finished, write_part
+from wikigpt.blocks.parts import PartJob, finished_parts, write_part
 from wikigpt.config import Config, read_yaml
+from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
 
 try:
@@ -68,6 +70,9 @@ def prepare_on_cluster(
     Raises:
         UserError: as `prepare` and `read_cluster`; or tasks failed.
     """
+    # Here, for it imports torch, which the tasks that write parts can do without.
+    from wikigpt.blocks.prepare import one_at_a_time, plan, shards_folder
+
     executor, arguments = read_cluster(cluster)
     sources = raw_files(config)
     folder = shards_folder(config, sources)
@@ -78,7 +83,9 @@ def prepare_on_cluster(
         jobs = plan(config, sources, folder, say)
         for_parts = {"tasks": len(jobs)} | arguments
         parts = executor([WriteParts(jobs)], logging_dir=f"{logs}/parts", **for_parts)
-        _unmark(parts, [r for r in range(parts.tasks) if missing_parts(jobs[r :: parts.tasks])])
+        made = finished_parts(jobs)
+        todo = {rank % parts.tasks for rank, job in enumerate(jobs) if job.number not in made}
+        _unmark(parts, todo)
         _run(parts)
     for_merge = arguments | {"tasks": 1, "workers": 1}
     merge = executor([Merge(config)], logging_dir=f"{logs}/merge", depends=parts, **for_merge)
@@ -111,23 +118,42 @@ def _run(executor: PipelineExecutor) -> None:
         return
     if left := executor.get_incomplete_ranks():
         raise UserError(
-            f"{len(left)} of {executor.tasks} tasks did not finish, the first of them "
-            f"{left[0]}; {executor.logging_dir.path}/logs says why. The same command goes on from "
-            "there."
+            f"{len(left)} of {executor.tasks} tasks did not finish: {', '.join(map(str, left))}; "
+            f"their logs in {executor.logging_dir.path}/logs say why. The same command goes on "
+            "from there."
         )
 
 
-class WriteParts(PipelineStep):
+class _Step(PipelineStep):
+    type = "wikigpt"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = Path.cwd()
+
+    def begin(self) -> None:
+        # A task begins wherever its executor likes; the paths of a config are relative to here.
+        os.chdir(self.here)
+        logger.configure(patcher=_without_traceback)
+
+
+def _without_traceback(record: dict[str, Any]) -> None:
+    """A mistake that is the user's to put right is a sentence in datatrove's logs too."""
+    if record["exception"] and isinstance(record["exception"].value, UserError):
+        record["exception"] = None
+
+
+class WriteParts(_Step):
     """Task `rank` of `world_size` writes the parts of every world_size-th raw file."""
 
-    type, name = "wikigpt", "parts"
+    name = "parts"
 
     def __init__(self, jobs: list[PartJob]) -> None:
         super().__init__()
         self.jobs = jobs
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        logger.configure(patcher=_without_traceback)
+        self.begin()
         for job in self.jobs[rank::world_size]:
             with self.track_time("file"):
                 note = write_part(job)
@@ -141,25 +167,21 @@ class WriteParts(PipelineStep):
         self.stat_update(what, value=value, unit="file")
 
 
-class Merge(PipelineStep):
+class Merge(_Step):
     """One task does what is left of `prepare` when all parts are there."""
 
-    type, name = "wikigpt", "merge"
+    name = "merge"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        logger.configure(patcher=_without_traceback)
+        from wikigpt.blocks.prepare import prepare
+
+        self.begin()
         with self.track_time("corpus"):
             prepare(self.config, logger.info)
-
-
-def _without_traceback(record: dict[str, Any]) -> None:
-    """A mistake that is the user's to put right is a sentence in datatrove's logs too."""
-    if record["exception"] and isinstance(record["exception"].value, UserError):
-        record["exception"] = None
 
 
 def read_cluster(path: str | Path) -> tuple[type[PipelineExecutor], dict[str, Any]]:
@@ -174,13 +196,16 @@ def read_cluster(path: str | Path) -> tuple[type[PipelineExecutor], dict[str, An
     if (executor := EXECUTORS.get(str(kind))) is None:
         raise UserError(f"{path}: executor must be one of {', '.join(EXECUTORS)}, not {kind!r}.")
     if kind == "ray" and not importlib.util.find_spec("ray"):
-        raise UserError(f"{path} asks for Ray, which is not installed; type pip install ray.")
+        raise UserError(
+            f"{path} asks for Ray, which is not installed; type pip install 'ray[default]'."
+        )
     if kind == "slurm" and not shutil.which("sbatch"):
         raise UserError(
             f"{path} asks for Slurm, but there is no command sbatch here; run this on a login node "
             "of the cluster."
         )
-    types = get_type_hints(executor.__init__) | {"tasks": PositiveInt, "workers": PositiveInt}
+    types = get_type_hints(executor.__init__)
+    types |= {"tasks": PositiveInt, "workers": PositiveInt, "logging_dir": str}
     takes = {}
     for name, parameter in inspect.signature(executor).parameters.items():
         needed = parameter.default is parameter.empty and name != "tasks"

@@ -19,7 +19,7 @@ imports torch, which would cost every worker 200 MB.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,6 +123,17 @@ def finished(job: PartJob, fingerprint: str) -> dict[str, Any] | None:
         return note if whole and note["key"] == job.key(fingerprint) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def finished_parts(jobs: Sequence[PartJob]) -> dict[int, dict[str, Any]]:
+    """The notes of the parts that need not be made, by their numbers.
+
+    Args:
+        jobs: at least one; all of the same tokenizer.
+    """
+    fingerprint = load_tokenizer(jobs[0].tokenizer).fingerprint
+    notes = {job.number: finished(job, fingerprint) for job in jobs}
+    return {number: note for number, note in notes.items() if note}
 
 
 def write_documents(
