@@ -19,6 +19,7 @@ from conftest import tiny_config
 from wikigpt.blocks import cluster
 from wikigpt.blocks.cluster import WriteParts, prepare_on_cluster, read_cluster
 from wikigpt.blocks.prepare import plan, prepare, shards_folder
+from wikigpt.blocks.workers import usable_cores
 from wikigpt.cli import main
 from wikigpt.config import Config, save_config
 from wikigpt.corpus.download import raw_files
@@ -271,6 +272,11 @@ def test_the_examples_are_what_datatrove_takes(path, monkeypatch):
     executor, arguments = read_cluster(path)
     assert executor is cluster.EXECUTORS[path.stem]
     executor([], tasks=2, **arguments)
+
+
+def test_locally_there_are_no_more_processes_than_cores(tmp_path):
+    _, arguments = read_cluster(cluster_file(tmp_path, "executor: local"))
+    assert arguments == {"workers": usable_cores(), "start_method": "spawn"}
 
 
 def everything_is_there(monkeypatch):

@@ -1,8 +1,8 @@
 """Where one machine is not enough: the parts of `prepare` as a datatrove pipeline.
 
-Two steps, the second after the first: every task writes the parts of its share of the raw files,
-then one task merges them. They call the very functions that `prepare` calls, `write_part` and
-`merge`, so the shards are the same to the byte and lie where `prepare` and `pretrain` look for
+Two steps, the second after the first: every task makes the parts of its share of the raw files by
+`write_part`, as the workers of `prepare` do; then one task calls `prepare`, which finds all parts
+made and merges them. So the shards are the same to the byte, and lie where `pretrain` looks for
 them. The executors, their logs, statistics and marks of completed tasks are datatrove's
 (Penedo et al., 2024, https://github.com/huggingface/datatrove).
 
@@ -27,6 +27,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PositiveInt, ValidationError, create_model
 
 from wikigpt.blocks.parts import PartJob, finished_parts, write_part
+from wikigpt.blocks.workers import usable_cores
 from wikigpt.config import Config, read_yaml
 from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
@@ -218,7 +219,11 @@ def read_cluster(path: str | Path) -> tuple[type[PipelineExecutor], dict[str, An
         checked = model.model_validate(arguments)
     except ValidationError as error:
         raise UserError(f"{path}: {_sentence(error, executor, takes)}") from None
-    return executor, {name: getattr(checked, name) for name in arguments}
+    arguments = {name: getattr(checked, name) for name in arguments}
+    if kind == "local":
+        # Else datatrove starts all tasks at once, in a way that Windows does not have.
+        arguments = {"workers": usable_cores(), "start_method": "spawn"} | arguments
+    return executor, arguments
 
 
 def _sentence(error: ValidationError, executor: type, takes: dict[str, Any]) -> str:
