@@ -70,23 +70,30 @@ def test_the_same_shards_as_prepare_to_the_byte(config, tmp_path, workers):
     # datatrove's own statistics of both tasks, against the manifest.
     logs = config.data_path / "logs" / data.folder.name / "parts"
     assert len(list((logs / "completions").iterdir())) == 2
-    (step,) = json.loads((logs / "stats.json").read_text(encoding="utf-8"))
     for split, counts in data.manifest["splits"].items():
         for what in ("documents", "tokens", "bytes"):
-            assert step["stats"][f"{split}_{what}"]["total"] == counts[what]
+            assert total(logs, f"{split}_{what}") == counts[what]
     # Once more: nothing is launched.
     before = {path: path.stat().st_mtime_ns for path in logs.rglob("*")}
     assert prepare_on_cluster(config, file)
     assert before == {path: path.stat().st_mtime_ns for path in logs.rglob("*")}
 
 
+def total(logs: Path, what: str) -> float:
+    """The sum over the tasks that ran last."""
+    (step,) = json.loads((logs / "stats.json").read_text(encoding="utf-8"))
+    return step["stats"][what]["total"]
+
+
 def test_marks_of_work_that_was_deleted_or_divided_otherwise_are_not_believed(config, tmp_path):
     prepare_on_cluster(config, cluster_file(tmp_path, "{executor: local, tasks: 2, workers: 1}"))
-    folder = prepare(config).folder
-    first = contents(folder)
-    shutil.rmtree(folder)
+    first = prepare(config)
+    files = contents(first.folder)
+    shutil.rmtree(first.folder)
     prepare_on_cluster(config, cluster_file(tmp_path, "{executor: local, tasks: 3, workers: 1}"))
-    assert contents(folder) == first
+    assert contents(first.folder) == files
+    logs = config.data_path / "logs" / first.folder.name / "parts"
+    assert total(logs, "records") == first.manifest["records"]  # all tasks ran
 
 
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
@@ -240,6 +247,18 @@ def test_slurm_gets_the_jobs_and_again_those_that_failed(config, tmp_path, slurm
     assert main(command) == 0  # nothing is left to be given to Slurm
     assert "tokens dropped: 0" in capfd.readouterr().out
     assert len(slurm.read_text().split()) == 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm runs on Linux")
+def test_what_slurm_refuses_is_a_sentence_below_its_own_words(config, tmp_path, slurm, capfd):
+    sbatch = slurm.with_name("sbatch")
+    sbatch.write_text("#!/bin/sh\necho sbatch: invalid partition: cpu >&2; exit 3\n")
+    save_config(config, tmp_path / "config.yaml")
+    file = cluster_file(tmp_path, SLURM)
+    assert main(["prepare", str(tmp_path / "config.yaml"), "--cluster", str(file)]) == 2
+    own, ours = capfd.readouterr().err.splitlines()[-2:]
+    assert own == "sbatch: invalid partition: cpu"
+    assert ours.startswith("error: Slurm refused the job (exit code 3)")
 
 
 def test_slurm_and_ray_where_they_are_not(config, tmp_path, monkeypatch):
