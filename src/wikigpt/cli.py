@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
                 f"--{key.replace('_', '-')}", dest="part", action="append", default=[],
                 type=f"{key}={{}}".format, metavar="N", help=f"the same as {key}=N",
             )  # fmt: skip
+        if name == "prepare":
+            command.add_argument(
+                "--cluster", metavar="FILE",
+                help="where to tokenise, such as configs/cluster/slurm.yaml; else on this machine",
+            )  # fmt: skip
         if name == "pretrain":
             command.add_argument(
                 "--fresh", action="store_true", help="throw away an earlier run of the same name"
@@ -104,7 +109,13 @@ def _download(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from wikigpt.blocks.prepare import prepare
 
-    data = prepare(_load(options))
+    config = _load(options)
+    if options.cluster:
+        from wikigpt.blocks.cluster import prepare_on_cluster
+
+        if not prepare_on_cluster(config, options.cluster):
+            return 0
+    data = prepare(config)
     print(f"{relative(data.folder)}: {data.tokenizer.vocab_size} tokens in the vocabulary")
     for name, blocks in (("train", data.train), ("validation", data.validation)):
         c = blocks.counts
