@@ -1,0 +1,305 @@
+"""Blocks made on the fly: the same as from shards, endless, and resumed to the very token."""
+
+import gzip
+import json
+import subprocess
+import sys
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import write_jsonl
+from wikigpt.blocks.shards import TokenBlocks, write_shards
+from wikigpt.blocks.streaming import StreamedBlocks
+from wikigpt.corpus.reading import Reading, find_duplicates, read_articles, split_of
+from wikigpt.corpus.stream import Order, Source, article_stream
+from wikigpt.errors import UserError
+from wikigpt.tokenizers import CharTokenizer
+
+TOKENIZER = CharTokenizer.train(["abcdeéT x0123456789"])
+# Texts of one character, of about a block, and of many blocks; one with characters to be spelled.
+SIZES = [1, 3, 700, 40, 1, 1, 25, 8, 300, 2, 60, 5]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dumps")
+    made = []
+    for k in range(3):
+        records = [
+            {"id": 100 * k + i, "title": "T", "text": f"é{k} œ{i} {'abc de' * n}"[: n + 5]}
+            for i, n in enumerate(SIZES[k:])
+        ]
+        made.append(write_jsonl(folder / f"frwiki_{k}.jsonl", records))
+    packed = folder / "frwiki_2.jsonl.gz"
+    packed.write_bytes(gzip.compress(made[2].read_bytes()))
+    return [*made[:2], packed]
+
+
+ORDERS = {
+    "in order": Order(),
+    "shuffled": Order(seed=5, window=7),
+    "train": Order(seed=5, window=7, split="train", validation_fraction=0.3),
+}
+
+
+def blocks_of(files, order=ORDERS["shuffled"], block_size=16, tokenizer=TOKENIZER):
+    return StreamedBlocks([Source("fr", files)], order, tokenizer, block_size)
+
+
+def windows(blocks, n):
+    """The next n blocks, each as its inputs and the last target."""
+    return [[*ids.tolist(), int(targets[-1])] for ids, targets in islice(blocks, n)]
+
+
+def stream_by_hand(files, order, epochs):
+    """The tokens that must come, joined by hand."""
+    tokens = []
+    for epoch in range(epochs):
+        settings = {**vars(order), "epoch": epoch}
+        for article in article_stream([Source("fr", files)], Order(**settings)):
+            tokens += [0, *TOKENIZER.encode(article["text"])]
+    return tokens
+
+
+@pytest.mark.parametrize("block_size", [1, 16, 64])
+def test_in_order_they_are_the_blocks_of_the_shards(files, tmp_path, block_size):
+    articles = list(read_articles(files))
+    documents = [(split_of(article.id, 0.3), article.text) for article in articles]
+    assert {split for split, _ in documents} == {"train", "validation"}
+    write_shards(tmp_path, TOKENIZER, documents, {}, shard_tokens=100)
+    shards = TokenBlocks(tmp_path, "train", TOKENIZER, block_size)
+    whole = shards.counts.tokens // block_size
+    blocks = blocks_of(files, Order(split="train", validation_fraction=0.3), block_size)
+    ids_BT, targets_BT = blocks.batch(whole)
+    expected_ids_BT, expected_targets_BT = shards.batch(range(whole))
+    assert ids_BT.dtype == targets_BT.dtype == torch.int64
+    assert torch.equal(ids_BT, expected_ids_BT) and torch.equal(targets_BT, expected_targets_BT)
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("block_size", [1, 16, 2000])
+def test_the_epochs_are_one_stream_without_a_seam(files, name, block_size):
+    tokens = stream_by_hand(files, ORDERS[name], epochs=4)
+    n = (len(tokens) - 1) // block_size
+    inputs, targets = [], []
+    for ids, after in islice(blocks_of(files, ORDERS[name], block_size), n):
+        assert len(ids) == len(after) == block_size
+        inputs += ids.tolist()
+        targets += after.tolist()
+    assert inputs == tokens[: n * block_size]
+    assert targets == tokens[1 : n * block_size + 1]
+
+
+def test_another_epoch_is_another_order_of_the_same_documents(files):
+    first, second = (
+        [row["text"] for row in article_stream([Source("fr", files)], Order(5, epoch, 7))]
+        for epoch in (0, 1)
+    )
+    assert first != second and sorted(first) == sorted(second)
+    n = sum(len(TOKENIZER.encode(text)) + 1 for text in first)
+    ids, _ = next(blocks_of(files, block_size=2 * n))
+    documents = TOKENIZER.decode(ids.tolist()).split("<|endoftext|>")[1:]
+    assert documents == first + second
+
+
+@given(
+    name=st.sampled_from(sorted(ORDERS)),
+    block_size=st.sampled_from([1, 7, 16, 90, 5000]),
+    stops=st.lists(st.integers(0, 150), min_size=1, max_size=4),
+    ahead=st.booleans(),
+)
+def test_stopped_anywhere_it_goes_on_with_exactly_the_next_block(
+    files, name, block_size, stops, ahead
+):
+    # At most about three epochs, so that a stop lies before, in and behind an epoch's end.
+    stops = [stop * 16 // block_size if block_size > 16 else stop for stop in stops]
+    whole = windows(blocks_of(files, ORDERS[name], block_size), sum(stops) + 20)
+    collected, state = [], None
+    for stop in [*stops, 20]:
+        blocks = blocks_of(files, ORDERS[name], block_size)
+        if state is not None:
+            blocks.load_state_dict(json.loads(state))
+        collected += windows(blocks, stop)
+        state = json.dumps(blocks.state_dict())
+        assert len(state) < 600
+        if ahead:  # what the old object does afterwards does not reach the state
+            windows(blocks, 3)
+    assert collected == whole
+
+
+def test_one_object_goes_back_and_forth(files):
+    blocks = blocks_of(files)
+    whole = windows(blocks, 300)
+    blocks = blocks_of(files)
+    states = []
+    for _ in range(300):
+        states.append(blocks.state_dict())
+        next(blocks)
+    for k in (0, 299, 5, 5, 140):
+        blocks.load_state_dict(states[k])
+        assert blocks.state_dict() == states[k]
+        assert windows(blocks, 1) == whole[k : k + 1]
+
+
+def test_resumed_in_another_process_mixed_and_without_duplicates(files, tmp_path):
+    more = [{"id": i, "title": "E", "text": f"bcd {i - i % 2} {'ab' * i}"} for i in range(90)]
+    english = write_jsonl(tmp_path / "en.jsonl", more)
+    code = """
+import json, sys
+from wikigpt.blocks.streaming import StreamedBlocks
+from wikigpt.corpus.reading import Reading, find_duplicates
+from wikigpt.corpus.stream import Order, Source
+from wikigpt.tokenizers import CharTokenizer
+files, english, state = json.load(sys.stdin)
+sources = [
+    Source("fr", files, 0.7),
+    Source("en", [english], 0.3, Reading("en", 8, find_duplicates([english], near=False))),
+]
+tokenizer = CharTokenizer.train(["abcdeéT x0123456789"])
+blocks = StreamedBlocks(sources, Order(seed=3, window=9), tokenizer, 32)
+blocks.load_state_dict(state)
+ids_BT, _ = blocks.batch(250)
+print(json.dumps([ids_BT.tolist(), blocks.state_dict()]))
+"""
+
+    sources = [
+        Source("fr", files, 0.7),
+        Source("en", [english], 0.3, Reading("en", 8, find_duplicates([english], near=False))),
+    ]
+    blocks = StreamedBlocks(sources, Order(seed=3, window=9), TOKENIZER, 32)
+    blocks.batch(150)
+    arguments = json.dumps([[str(file) for file in files], str(english), blocks.state_dict()])
+    process = subprocess.run(
+        [sys.executable, "-c", code], input=arguments, capture_output=True, encoding="utf-8",
+        check=True,
+    )  # fmt: skip
+    ids_BT, state = json.loads(process.stdout)
+    assert ids_BT == blocks.batch(250)[0].tolist()
+    assert state == blocks.state_dict() and state["epoch"] > 0
+
+
+def test_no_more_than_a_document_and_a_block_wait(files):
+    longest = 1 + max(len(TOKENIZER.encode(a.text)) for a in read_articles(files))
+    blocks = blocks_of(files)
+    for _ in range(500):
+        next(blocks)
+        assert sum(len(document.ids) for document in blocks._waiting) <= longest + 16 + 1
+
+
+def test_the_tokenizers_bulk_encoder_is_taken_where_there_is_one(files):
+    class Bulk(CharTokenizer):
+        def bulk_encoder(self):
+            # A tuple, to be sure that any sequence will do.
+            return lambda text: tuple(self.encode(text))
+
+        def encode(self, text):
+            return super().encode(text)
+
+    tokenizer = Bulk(TOKENIZER.characters)
+    assert windows(blocks_of(files, tokenizer=tokenizer), 50) == windows(blocks_of(files), 50)
+
+
+def test_an_error_costs_no_block(files):
+    """A notebook's stop button, say, while an article is being tokenised."""
+    calls = []
+
+    class Interrupted(CharTokenizer):
+        def encode(self, text):
+            calls.append(text)
+            if len(calls) in (4, 11):
+                raise KeyboardInterrupt
+            return super().encode(text)
+
+    blocks = blocks_of(files, tokenizer=Interrupted(TOKENIZER.characters))
+    collected, interrupts = [], 0
+    while len(collected) < 100:
+        try:
+            collected += windows(blocks, 1)
+        except KeyboardInterrupt:
+            interrupts += 1
+    assert interrupts == 2 and collected == windows(blocks_of(files), 100)
+
+
+@pytest.mark.parametrize("reading", [Reading(), Reading(min_characters=10_000)])
+def test_without_an_article_it_says_so_and_does_not_go_round_for_ever(files, tmp_path, reading):
+    empty = tmp_path / "rien.jsonl"
+    empty.write_bytes(b"")
+    paths = [empty] if reading == Reading() else files
+    blocks = StreamedBlocks([Source("fr", paths, None, reading)], Order(seed=1), TOKENIZER, 8)
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"no article to train on in .*{paths[0].name}"):
+            next(blocks)
+
+
+def test_a_corpus_that_is_all_validation_is_told(files):
+    order = Order(split="train", validation_fraction=1.0)
+    with pytest.raises(UserError, match=r"lower .* corpus\.validation_fraction"):
+        blocks_of(files, order).batch(2)
+
+
+def test_missing_files_are_told_before_the_first_block(tmp_path):
+    with pytest.raises(UserError, match="There is no corpus file"):
+        blocks_of([tmp_path / "gone.jsonl"])
+
+
+def test_a_corpus_that_is_bad_as_a_whole_stops(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"title": "A"}] * 10)
+    with pytest.raises(UserError, match="10 of 10 records are bad"):
+        next(blocks_of([path]))
+
+
+def test_a_position_in_another_stream_is_refused(files, tmp_path):
+    blocks = blocks_of(files)
+    windows(blocks, 20)
+    state = blocks.state_dict()
+    others = {
+        "corpus": blocks_of(files[:2]),
+        "corpus ": blocks_of(files, ORDERS["train"]),
+        "tokenizer": blocks_of(files, tokenizer=CharTokenizer.train(["abc"])),
+        "block size": blocks_of(files, block_size=17),
+        "corpus and block size": blocks_of(files[:2], block_size=17),
+    }
+    for what, other in others.items():
+        with pytest.raises(UserError, match=f"belongs to another {what.strip()}, where"):
+            other.load_state_dict(state)
+        assert len(windows(other, 1)) == 1, "what is refused does no harm"
+    with pytest.raises(UserError, match="another corpus and tokenizer and block size"):
+        blocks.load_state_dict({})
+    # The same files elsewhere are the same corpus.
+    copies = [tmp_path / file.name for file in files]
+    for copy, file in zip(copies, files, strict=True):
+        copy.write_bytes(file.read_bytes())
+    moved = blocks_of(copies)
+    moved.load_state_dict(state)
+    assert windows(moved, 5) == windows(blocks, 5)
+
+
+def test_a_text_that_changed_under_the_same_name_and_size_is_found_out(tmp_path):
+    def corpus(letter):
+        return write_jsonl(tmp_path / "a.jsonl", [{"title": "A", "text": letter * 100}] * 9)
+
+    blocks = blocks_of([corpus("a")], Order())
+    windows(blocks, 10)
+    state = blocks.state_dict()
+    changed = blocks_of([corpus("b")], Order())
+    changed.load_state_dict(state)
+    for _ in range(2):
+        with pytest.raises(UserError, match="not what it was"):
+            next(changed)
+
+
+def test_duplicates_are_part_of_what_a_position_belongs_to(files):
+    found = find_duplicates(files, near=False)
+    source = Source("fr", files, None, Reading(duplicates=found))
+    state = StreamedBlocks([source], ORDERS["shuffled"], TOKENIZER, 16).state_dict()
+    assert list(found.files.values())[0] == {"exact duplicate": [], "near duplicate": []}
+    same = StreamedBlocks([source], ORDERS["shuffled"], TOKENIZER, 16)
+    same.load_state_dict(state)
+    found.files[str(files[0])]["exact duplicate"].append(3)
+    other = StreamedBlocks([source], ORDERS["shuffled"], TOKENIZER, 16)
+    with pytest.raises(UserError, match="another corpus"):
+        other.load_state_dict(state)
