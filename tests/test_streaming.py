@@ -183,6 +183,19 @@ print(json.dumps([ids_BT.tolist(), blocks.state_dict()]))
     assert state == blocks.state_dict() and state["epoch"] > 0
 
 
+def test_to_look_ahead_takes_nothing(files):
+    blocks, plain = blocks_of(files), blocks_of(files)
+    for size in (1, 40, 3):
+        state = blocks.state_dict()
+        ahead = blocks.peek(size)
+        taken, expected = blocks.batch(size), plain.batch(size)
+        for a, b, c in zip(ahead, taken, expected, strict=True):
+            assert torch.equal(a, c) and torch.equal(b, c)
+        again = blocks_of(files)
+        again.load_state_dict(state)
+        assert torch.equal(again.batch(size)[1], expected[1])
+
+
 def test_no_more_than_a_document_and_a_block_wait(files):
     longest = 1 + max(len(TOKENIZER.encode(a.text)) for a in read_articles(files))
     blocks = blocks_of(files)

@@ -73,18 +73,27 @@ class StreamedBlocks:
         return self
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        ids_BT, targets_BT = self.batch(1)
+        return ids_BT[0], targets_BT[0]
+
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next `size` blocks -> ids_BT, targets_BT (int64)."""
+        blocks = self.peek(size)
+        self._offset += size * self.block_size
+        while self._offset >= len(self._waiting[0].ids):
+            self._offset -= len(self._waiting.popleft().ids)
+        return blocks
+
+    def peek(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `batch` is about to give; it stays the next."""
         try:
-            window = torch.from_numpy(self._window())
+            tokens = torch.from_numpy(self._tokens(size * self.block_size + 1))
         except BaseException:
             # An error ends a generator for good; the next call starts over, at the same block.
             self._go_to(self._position())
             raise
-        return window[:-1], window[1:]
-
-    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next `size` blocks -> ids_BT, targets_BT (int64)."""
-        ids, targets = zip(*(next(self) for _ in range(size)), strict=True)
-        return torch.stack(ids), torch.stack(targets)
+        shape = (size, self.block_size)
+        return tokens[:-1].view(shape), tokens[1:].view(shape)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next block begins: JSON of some hundred bytes, whatever the corpus."""
@@ -119,18 +128,15 @@ class StreamedBlocks:
         self._waiting: deque[_Document] = deque()
         self._offset: int = position["offset"]
 
-    def _window(self) -> np.ndarray:
-        """The next block and the token after it, which is its last target and begins the next."""
-        parts, missing, start, number = [], self.block_size + 1, self._offset, 0
+    def _tokens(self, missing: int) -> np.ndarray:
+        """So many tokens of the stream from where the next block begins."""
+        parts, start, number = [], self._offset, 0
         while missing:
             if number == len(self._waiting):
                 self._waiting.append(self._next_document())
             part = self._waiting[number].ids[start : start + missing]
             parts.append(part)
             missing, start, number = missing - len(part), 0, number + 1
-        self._offset += self.block_size
-        while self._offset >= len(self._waiting[0].ids):
-            self._offset -= len(self._waiting.popleft().ids)
         return np.concatenate(parts).astype(np.int64)
 
     def _next_document(self) -> _Document:
