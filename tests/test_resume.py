@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from conftest import tiny_config
 from wikigpt.blocks.prepare import prepare
 from wikigpt.config import Config, save_config
+from wikigpt.training.checkpoint import load_state
 from wikigpt.training.logging import read_metrics
 
 # A real thread count: the sums inside a matrix product depend on it.
@@ -53,14 +54,23 @@ def final_weights(config: Config, which: str) -> bytes:
     return (config.run_path / "checkpoints" / which / "model.safetensors").read_bytes()
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path):
-    whole = make_config(small_corpus, tmp_path, "whole")
+def few_articles(corpus: Path, folder: Path) -> Path:
+    """So few that the steps of a test go through them more than once."""
+    path = folder / "few.jsonl"
+    path.write_bytes(b"".join(corpus.read_bytes().splitlines(keepends=True)[:100]))
+    return path
+
+
+@pytest.mark.parametrize("blocks", ["shards", "streaming"])
+def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path, blocks):
+    corpus = small_corpus if blocks == "shards" else few_articles(small_corpus, tmp_path)
+    whole = make_config(corpus, tmp_path, "whole", blocks=blocks)
     prepare(whole, say=lambda _: None)
     process = start(tmp_path, whole)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
 
-    killed = make_config(small_corpus, tmp_path, "killed")
+    killed = make_config(corpus, tmp_path, "killed", blocks=blocks)
     dice, deaths = random.Random(), 0
     for _ in range(3):
         process = start(tmp_path, killed)
@@ -85,6 +95,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
     scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
     assert scores[0] == scores[1] and len(scores[0]) == 6
     assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
+    if blocks == "streaming":
+        ends = [load_state(c.run_path / "checkpoints" / "last")["blocks"] for c in (whole, killed)]
+        assert ends[0] == ends[1] and ends[0]["epoch"] > 0
+        assert not list(tmp_path.glob("data/shards/*/*train*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
