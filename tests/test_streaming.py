@@ -11,13 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import write_jsonl
-from wikigpt.blocks.shards import TokenBlocks, write_shards
+from conftest import tiny_config, write_jsonl, write_shards
+from wikigpt.blocks.prepare import prepare
+from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.blocks.streaming import StreamedBlocks
 from wikigpt.corpus.reading import Reading, find_duplicates, read_articles, split_of
 from wikigpt.corpus.stream import Order, Source, article_stream
 from wikigpt.errors import UserError
 from wikigpt.tokenizers import CharTokenizer
+from wikigpt.training import checkpoint, events, train
 
 TOKENIZER = CharTokenizer.train(["abcdeéT x0123456789"])
 # Texts of one character, of about a block, and of many blocks; one with characters to be spelled.
@@ -70,7 +72,7 @@ def test_in_order_they_are_the_blocks_of_the_shards(files, tmp_path, block_size)
     articles = list(read_articles(files))
     documents = [(split_of(article.id, 0.3), article.text) for article in articles]
     assert {split for split, _ in documents} == {"train", "validation"}
-    write_shards(tmp_path, TOKENIZER, documents, {}, shard_tokens=100)
+    write_shards(tmp_path, TOKENIZER, documents[:9], documents[9:])
     shards = TokenBlocks(tmp_path, "train", TOKENIZER, block_size)
     whole = shards.counts.tokens // block_size
     blocks = blocks_of(files, Order(split="train", validation_fraction=0.3), block_size)
@@ -204,17 +206,22 @@ def test_no_more_than_a_document_and_a_block_wait(files):
         assert sum(len(document.ids) for document in blocks._waiting) <= longest + 16 + 1
 
 
-def test_the_tokenizers_bulk_encoder_is_taken_where_there_is_one(files):
-    class Bulk(CharTokenizer):
+def test_any_tokenizer_will_do_with_a_bulk_encoder_or_without(files):
+    class Plain:
+        """Nothing but what is promised of every tokenizer."""
+
+        end_of_text_id, vocab_size = 0, TOKENIZER.vocab_size
+        fingerprint, encode = TOKENIZER.fingerprint, TOKENIZER.encode
+
+    class Bulk(Plain):
+        encode = None
+
         def bulk_encoder(self):
-            # A tuple, to be sure that any sequence will do.
-            return lambda text: tuple(self.encode(text))
+            return TOKENIZER.encode
 
-        def encode(self, text):
-            return super().encode(text)
-
-    tokenizer = Bulk(TOKENIZER.characters)
-    assert windows(blocks_of(files, tokenizer=tokenizer), 50) == windows(blocks_of(files), 50)
+    expected = windows(blocks_of(files), 50)
+    assert windows(blocks_of(files, tokenizer=Plain()), 50) == expected
+    assert windows(blocks_of(files, tokenizer=Bulk()), 50) == expected
 
 
 def test_an_error_costs_no_block(files):
@@ -222,11 +229,14 @@ def test_an_error_costs_no_block(files):
     calls = []
 
     class Interrupted(CharTokenizer):
-        def encode(self, text):
-            calls.append(text)
-            if len(calls) in (4, 11):
-                raise KeyboardInterrupt
-            return super().encode(text)
+        def bulk_encoder(self):
+            def encode(text):
+                calls.append(text)
+                if len(calls) in (4, 11):
+                    raise KeyboardInterrupt
+                return self.encode(text)
+
+            return encode
 
     blocks = blocks_of(files, tokenizer=Interrupted(TOKENIZER.characters))
     collected, interrupts = [], 0
@@ -317,3 +327,96 @@ def test_duplicates_are_part_of_what_a_position_belongs_to(files):
     other = StreamedBlocks([source], ORDERS["shuffled"], TOKENIZER, 16)
     with pytest.raises(UserError, match="another corpus"):
         other.load_state_dict(state)
+
+
+def quiet(_):
+    pass
+
+
+def streaming_config(corpus, folder, **overrides):
+    return tiny_config(corpus, folder, blocks="streaming", **overrides)
+
+
+def test_prepare_writes_no_training_tokens_and_counts_them_all_the_same(small_corpus, tmp_path):
+    sharded = prepare(tiny_config(small_corpus, tmp_path), quiet)
+    told = []
+    data = prepare(streaming_config(small_corpus, tmp_path), told.append)
+    assert "Tokenising the validation split" in told[0]
+    assert data.folder != sharded.folder
+    assert data.tokenizer.fingerprint == sharded.tokenizer.fingerprint
+    assert data.train_counts == sharded.train_counts == sharded.train.counts
+    assert data.manifest["splits"]["train"]["files"] == []
+    assert torch.equal(*(d.validation.batch(range(9))[1] for d in (data, sharded)))
+    on_disk = sum(file.stat().st_size for file in data.folder.rglob("*.bin"))
+    assert on_disk == 2 * data.validation.counts.tokens > 0
+    # One epoch of the stream: as many tokens, of the same documents.
+    ids_BT, _ = data.train.batch(-(-data.train_counts.tokens // 32))
+    stream = data.tokenizer.decode(ids_BT.flatten().tolist()[: data.train_counts.tokens])
+    shards = data.tokenizer.decode(sharded.train.tokens(1, 10**9))
+    assert sorted(stream.split("<|endoftext|>")) == sorted(shards.split("<|endoftext|>"))
+    again = prepare(streaming_config(small_corpus, tmp_path), told.append)
+    assert len(told) == 1 and again.folder == data.folder
+    with pytest.raises(UserError, match="does not hold the train tokens"):
+        TokenBlocks(data.folder, "train", data.tokenizer, 32)
+
+
+def test_duplicates_are_dropped_from_the_stream_and_looked_for_once(tmp_path, monkeypatch):
+    records = [{"name": f"A{i}", "abstract": f"Le texte {i % 150}. " * 3} for i in range(300)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", records)
+    config = streaming_config(corpus, tmp_path, duplicates="drop_exact", validation_fraction=0.2)
+    data = prepare(config, quiet)
+    assert data.train_counts.documents + data.validation.counts.documents == 150
+    monkeypatch.setattr("wikigpt.blocks.prepare.find_duplicates", None)
+    data = prepare(config, quiet)
+    ids_BT, _ = data.train.batch(-(-data.train_counts.tokens // 32))
+    assert int((ids_BT.flatten()[: data.train_counts.tokens] == 0).sum()) == (
+        data.train_counts.documents
+    )
+
+
+def steps_of(config):
+    return [event for event in train(config, say=quiet) if isinstance(event, events.Step)]
+
+
+def test_training_takes_the_stream_in_order(small_corpus, tmp_path):
+    """The first loss is that of the first blocks, whatever preflight looked at before."""
+    config = streaming_config(small_corpus, tmp_path, grad_accumulation_steps=2, dropout=0.0)
+    whole = list(train(config, say=quiet))
+    preflight, first = (
+        next(event for event in whole if isinstance(event, kind))
+        for kind in (events.Preflight, events.Step)
+    )
+    data = prepare(config, quiet)
+    assert preflight.train_tokens == data.train_counts.tokens
+    other = streaming_config(small_corpus, tmp_path, micro_batch_size=8, name="whole-batches")
+    at_once = list(train(other, say=quiet))
+    losses = [
+        [event.loss for event in run if isinstance(event, events.Step)] for run in (whole, at_once)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5), "micro-batches are one batch, in order"
+    micro = next(event for event in at_once if isinstance(event, events.Preflight))
+    assert micro.first_loss == pytest.approx(first.loss, rel=1e-5)
+    # After n steps of 8 blocks the stream stands at block 8n.
+    data.train.batch(8 * 12)
+    state = checkpoint.load_state(config.run_path / "checkpoints" / "last")
+    assert state["blocks"] == data.train.state_dict()
+
+
+def test_a_run_that_was_left_goes_on_with_the_same_losses(small_corpus, tmp_path):
+    expected = [event.loss for event in steps_of(streaming_config(small_corpus, tmp_path))]
+    config, losses = streaming_config(small_corpus, tmp_path, name="left"), []
+    for stop in (5, 4, 99):
+        run = train(config, say=quiet)
+        for event in run:
+            if isinstance(event, events.Step):
+                losses.append(event.loss)
+                stop -= 1
+                if not stop:
+                    run.close()
+    assert losses == expected
+
+
+def test_a_run_does_not_change_from_shards_to_streaming(small_corpus, tmp_path):
+    steps_of(tiny_config(small_corpus, tmp_path, max_steps=1))
+    with pytest.raises(UserError, match=r"other settings .*blocks: shards -> streaming"):
+        steps_of(streaming_config(small_corpus, tmp_path, max_steps=1))

@@ -16,8 +16,7 @@ import torch
 
 from wikigpt.blocks.prepare import Prepared, prepare
 from wikigpt.blocks.sampler import indices_of_step
-from wikigpt.blocks.shards import IGNORE
-from wikigpt.blocks.streaming import StreamedBlocks
+from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.config import Config, GPTConfig, relative, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
@@ -93,7 +92,7 @@ def _train(
         if state["progress"]["best"]:
             progress.best = events.Evaluation(**state["progress"]["best"])
         checkpoint.set_random_state(state["random"])
-        if isinstance(data.train, StreamedBlocks):
+        if not isinstance(data.train, TokenBlocks):
             data.train.load_state_dict(state["blocks"])
     model.train()
 
@@ -104,7 +103,7 @@ def _train(
             "random": checkpoint.random_state(),
             "precision": hardware.precision,
         }
-        if isinstance(data.train, StreamedBlocks):  # the place in shards is the number of the step
+        if not isinstance(data.train, TokenBlocks):  # the place in shards is the number of the step
             state["blocks"] = data.train.state_dict()
         checkpoint.save(path, model, state)
         return events.Checkpoint(progress.step, relative(path))
@@ -161,13 +160,13 @@ def _optimizer_step(
     settings = config.training
     start = time.perf_counter()
     size = settings.micro_batch_size
-    if isinstance(data.train, StreamedBlocks):
-        ids_BT, targets_BT = data.train.batch(size * settings.grad_accumulation_steps)
-        which = ""
-    else:
+    if isinstance(data.train, TokenBlocks):
         indices = indices_of_step(config, len(data.train), progress.step)
         ids_BT, targets_BT = data.train.batch(indices)
         which = f" (blocks {', '.join(map(str, indices[:8]))}…)"
+    else:
+        ids_BT, targets_BT = data.train.batch(size * settings.grad_accumulation_steps)
+        which = ""
     n_tokens = int((targets_BT != IGNORE).sum())
     loss = 0.0
     for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):

@@ -9,7 +9,7 @@ import torch
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.blocks.sampler import indices_of_step
-from wikigpt.blocks.streaming import StreamedBlocks
+from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.config import Config, relative
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
@@ -33,7 +33,9 @@ def preflight(
         seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
     model.zero_grad(set_to_none=True)
     checkpoint.set_random_state(random)
-    tokens_per_step = settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
+    tokens_per_step = (
+        settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
+    )
     if hardware.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
@@ -68,8 +70,8 @@ def _micro_batches(
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """Some of what the steps from `step` on will see, the very first micro-batch first."""
     size = config.training.micro_batch_size
-    if isinstance(data.train, StreamedBlocks):
-        ids_BT, targets_BT = data.train.peek(n * size)
-        return zip(ids_BT.split(size), targets_BT.split(size), strict=True)
-    indices = (indices_of_step(config, len(data.train), step + k)[:size] for k in range(n))
-    return map(data.train.batch, indices)
+    if isinstance(data.train, TokenBlocks):
+        indices = (indices_of_step(config, len(data.train), step + k)[:size] for k in range(n))
+        return map(data.train.batch, indices)
+    ids_BT, targets_BT = data.train.peek(n * size)
+    return zip(ids_BT.split(size), targets_BT.split(size), strict=True)
