@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import subprocess
 import sys
 from itertools import islice
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import tiny_config, write_jsonl, write_shards
+from wikigpt.blocks.parts import write_part
 from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.blocks.streaming import StreamedBlocks
@@ -198,6 +200,11 @@ def test_to_look_ahead_takes_nothing(files):
         assert torch.equal(again.batch(size)[1], expected[1])
 
 
+def test_before_its_first_block_it_can_be_sent_to_another_process(files):
+    blocks = pickle.loads(pickle.dumps(blocks_of(files)))
+    assert windows(blocks, 20) == windows(blocks_of(files), 20)
+
+
 def test_no_more_than_a_document_and_a_block_wait(files):
     longest = 1 + max(len(TOKENIZER.encode(a.text)) for a in read_articles(files))
     blocks = blocks_of(files)
@@ -358,6 +365,27 @@ def test_prepare_writes_no_training_tokens_and_counts_them_all_the_same(small_co
     assert len(told) == 1 and again.folder == data.folder
     with pytest.raises(UserError, match="does not hold the train tokens"):
         TokenBlocks(data.folder, "train", data.tokenizer, 32)
+
+
+def test_an_interrupted_preparation_goes_on_with_the_next_file(small_corpus, tmp_path, monkeypatch):
+    lines = small_corpus.read_bytes().splitlines(keepends=True)
+    paths = [tmp_path / f"{k}.jsonl" for k in range(2)]
+    for k, path in enumerate(paths):
+        path.write_bytes(b"".join(lines[k::2]))
+    config = streaming_config(paths[0], tmp_path, files=list(map(str, paths)))
+
+    def one_then_none(jobs, workers):
+        write_part(jobs[0])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wikigpt.blocks.prepare.write_parts", one_then_none)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config, quiet)
+    told = []
+    data = prepare(config, told.append)
+    assert "1 of 2 files are tokenised" in told[0]
+    assert data.train_counts.documents + data.validation.counts.documents == len(lines)
 
 
 def test_duplicates_are_dropped_from_the_stream_and_looked_for_once(tmp_path, monkeypatch):
