@@ -67,7 +67,7 @@ def _in_workers(jobs: Sequence[PartJob], workers: int) -> Iterator[tuple[int, di
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(theirs,))
     try:
-        with _deaf_children():
+        with _undisturbed():
             futures = {pool.submit(write_part, job): i for i, job in enumerate(jobs)}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -85,19 +85,27 @@ def _in_workers(jobs: Sequence[PartJob], workers: int) -> Iterator[tuple[int, di
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started meanwhile never hear of Ctrl-C, which a terminal sends to all of them.
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until all processes are started, and they never hear of it.
 
-    Our own Ctrl-C only waits. Windows has no such mask; there, `_begin` does it a moment later.
+    A terminal sends it to all of them. One that is half started would say so at length.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python raises KeyboardInterrupt in the main thread only.
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    # Children inherit this mask; Windows has none, there `_begin` does it a moment later.
+    masks = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin(pipe: Connection) -> None:
