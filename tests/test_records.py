@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import zipfile
 
@@ -9,11 +10,21 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import ROOT
 from wikigpt.corpus import records
 from wikigpt.corpus.articles import parse_article
-from wikigpt.corpus.records import BadRecord, decode_json, read_records
+from wikigpt.corpus.records import (
+    COLUMNS,
+    RECORD,
+    SECTIONS,
+    BadRecord,
+    count_records,
+    decode_json,
+    read_records,
+)
 from wikigpt.errors import UserError
 
 ROWS = [{"id": str(i), "title": f"Titre {i}", "text": f"Un texte, le {i}e.\u2028Suite\u0085fin"}
@@ -130,10 +141,11 @@ def test_flipped_bits_stop_in_one_sentence_or_cost_records(tmp_path):
             data = bytearray(KINDS[name])
             data[place] ^= 0x55
             (tmp_path / name).write_bytes(data)
-            try:
-                list(read_records(tmp_path / name))
-            except UserError as error:
-                assert "\n" not in str(error)
+            for read in (count_records, lambda path: list(read_records(path))):
+                try:
+                    read(tmp_path / name)
+                except UserError as error:
+                    assert "\n" not in str(error)
 
 
 def test_other_kinds_and_missing_files_are_told(tmp_path):
@@ -177,9 +189,107 @@ def test_a_text_document_that_is_too_long_says_how_to_cut_it(tmp_path, monkeypat
     assert short.value["text"] == "fin"
 
 
-def test_what_orjson_refuses_is_judged_again():
-    assert decode_json(b'{"score": NaN, "name": "A"}')["name"] == "A"
-    assert decode_json(b'\xef\xbb\xbf{"name": "A", "x": "\\ud800"}')["name"] == "A"
-    for line, says in ((b"{", "broken JSON"), (b'"\xff"', "UTF-8"), (b"[" * 99_999, "deeply")):
+def test_what_is_not_in_the_usual_shape_is_decoded_whole():
+    skipped = b'{"name": "A", "version": {"x": 1}, "sections": [{"name": "B", "links": [1]}]}'
+    assert decode_json(skipped, RECORD) == {"name": "A", "sections": [{"name": "B"}]}
+    for value in (
+        '"sections": {"links": 1}',
+        '"name": 1',
+        '"id": 1.5',
+        '"id": 1267650600228229401',
+    ):
+        line = f'{{{value}, "x": NaN}}'
+        assert decode_json(line.encode(), RECORD).keys() == {value.split('"')[1], "x"}
+    assert decode_json(b'\xef\xbb\xbf{"name": "A", "x": "\\ud800"}', RECORD)["name"] == "A"
+    assert decode_json('[{"name": 3, "has_parts": ["a"]}]', SECTIONS)[0]["has_parts"] == ["a"]
+    for line, says in (
+        (b"{", "broken JSON"),
+        (b'{"name": "\xff"}', "UTF-8"),
+        (b"[" * 99_999, "deep"),
+    ):
         with pytest.raises(BadRecord, match=says):
-            decode_json(line)
+            decode_json(line, RECORD)
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(COLUMNS)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                st.sampled_from(["type", "name", "value", "values", "has_parts"]), inner, max_size=5
+            ),
+            max_leaves=8,
+        ),
+    )
+)  # fmt: skip
+def test_both_decoders_agree_on_what_is_read(record):
+    line = json.dumps(record).encode()
+    assert decode_json(line, RECORD) == decode_json(line) == record
+
+
+LINES = st.lists(
+    st.sampled_from([b"", b" \t\r", b"\xef\xbb\xbf", b"{", b'{"a": 1}', b'"\xff"', b"<|endoftext|>",
+                     "\u2028é".encode(), b"a" * 99]),
+    max_size=30,
+)  # fmt: skip
+
+
+def of_kind(kind: str, lines: list[bytes]) -> bytes:
+    data = b"\n".join(lines)
+    half = b"".join(line + b"\n" for line in lines[: len(lines) // 2])
+    match kind:
+        case "parquet":
+            buffer, rows = io.BytesIO(), [line.decode("latin-1") for line in lines]
+            table = pa.table({"title": pa.array(rows, pa.string())})
+            pq.write_table(table, buffer, row_group_size=7)
+            return buffer.getvalue()
+        case "jsonl.gz" | "txt.gz":
+            return gzip.compress(data)
+        case "jsonl.zst":
+            return zst(data)
+        case "zip":
+            rest = gzip.compress(data[len(half) :])
+            return zipped(**{"a.jsonl": half, "b.txt.gz": rest, "c.jsonl": half})
+    return data
+
+
+def comparable(record):
+    return record and record._replace(value=str(record.value))
+
+
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "jsonl.gz", "jsonl.zst", "txt", "txt.gz", "parquet", "zip"]
+)
+@given(data=st.data())
+def test_a_record_keeps_its_number_whichever_are_taken(tmp_path_factory, kind, data):
+    lines, pattern = data.draw(LINES), data.draw(st.lists(st.booleans(), min_size=1))
+    path = tmp_path_factory.getbasetemp() / f"taken.{kind}"
+    path.write_bytes(of_kind(kind, lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "MAX_RECORD_BYTES", 50)
+        every = list(map(comparable, read_records(path)))
+        assert count_records(path) == len(every)
+        some = list(map(comparable, read_records(path, itertools.cycle(pattern))))
+    assert some == [
+        record if yes else None
+        for record, yes in zip(every, itertools.cycle(pattern), strict=False)
+    ]
+    if kind.startswith("jsonl"):
+        assert len(every) == sum(bool(line.strip()) for line in lines)
+    elif kind == "parquet":
+        assert len(every) == len(lines)
+
+
+def test_what_is_not_taken_is_not_parsed(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(JSONL)
+    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
+    parsed = []
+    monkeypatch.setattr(records, "decode_json", lambda line, usual: parsed.append(line))
+    assert count_records(tmp_path / "a.jsonl") == 150 and not parsed
+    third = itertools.cycle([False, False, True])
+    assert sum(r is not None for r in read_records(tmp_path / "a.jsonl", third)) == 50
+    assert parsed == JSONL.splitlines(keepends=True)[2::3]
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
+    assert count_records(tmp_path / "a.parquet") == 150

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 Rule = Callable[[str], str]
@@ -73,6 +74,7 @@ def stray_comma(text: str) -> str:
     return _STRAY_COMMA.sub("", text) if _opens_on_nothing(text) else text
 
 
+@lru_cache(maxsize=1)  # two rules in a row ask it of the same text
 def _opens_on_nothing(text: str) -> bool:
     """Whether any parenthesis opens on something else than a word; saves most texts a search."""
     for opening in "([":

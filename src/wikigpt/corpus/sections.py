@@ -78,10 +78,11 @@ def _walk(
         if text and is_unwanted:
             left_out.append(text)
         elif text:
-            leave(depth)
-            for _, title in titles:
-                lines.extend(("", title))
-            titles.clear()
+            if titles:
+                leave(depth)
+                for _, title in titles:
+                    lines.extend(("", title))
+                titles.clear()
             lines.append(text)
 
     def leave(depth: int) -> None:
@@ -93,22 +94,24 @@ def _walk(
         inside, depth, is_unwanted = stack[-1]
         for part in inside:
             if isinstance(part, dict):
+                get = part.get
                 unwanted_here = is_unwanted
-                name = part.get("name")
-                if name and isinstance(name, str) and part.get("type", "section") == "section":
+                if get("type", "section") == "section" and isinstance(name := get("name"), str):
                     leave(depth)
                     unwanted_here = is_unwanted or _key(name) in unwanted
-                    if not unwanted_here and name.strip():
-                        titles.append((depth, name.strip()))
-                value, values, children = (
-                    part.get("value"), part.get("values"), part.get("has_parts"),
-                )  # fmt: skip
+                    if not unwanted_here and (title := name.strip()):
+                        titles.append((depth, title))
                 # Nearly every part is a paragraph that is one string: no detour for it.
-                if isinstance(value, str):
+                if isinstance(value := get("value"), str):
                     say(value, depth + 1, unwanted_here)
                     value = None
-                if value or values or children:
+                values, children = get("values"), get("has_parts")
+                if value or values:
                     stack.append((iter((value, values, children)), depth + 1, unwanted_here))
+                    break
+                if children:
+                    inner = children if isinstance(children, list) else [children]
+                    stack.append((iter(inner), depth + 1, unwanted_here))
                     break
             elif isinstance(part, list):
                 stack.append((iter(part), depth, is_unwanted))
