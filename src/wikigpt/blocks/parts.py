@@ -55,6 +55,8 @@ class PartJob:
     """The folder of the trained tokenizer."""
     reading: Reading
     validation_fraction: float
+    kept: tuple[str, ...] = SPLITS
+    """The splits whose tokens are written; those of another are only counted."""
 
     @property
     def name(self) -> str:
@@ -69,7 +71,7 @@ class PartJob:
             of_this_file["part"] = [part.count, part.total, part.first[str(self.source)]]
         # The name is part of the content: of a text file's article ids, and of what is rejected.
         made_of = [FORMAT, self.source.name, self.sha256, fingerprint, of_this_file]
-        text = json.dumps([*made_of, self.validation_fraction], sort_keys=True)
+        text = json.dumps([*made_of, self.validation_fraction, self.kept], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -90,7 +92,7 @@ def write_part(job: PartJob) -> dict[str, Any]:
         for article in read_articles([job.source], rejects, job.reading, report):
             yield split_of(article.id, job.validation_fraction), article.text
 
-    splits = write_documents(job.folder, job.name, tokenizer, documents())
+    splits = write_documents(job.folder, job.name, tokenizer, documents(), job.kept)
     rejected = job.folder / f"{job.name}.rejected.jsonl"
     if rejects.rejected:
         rejects.save(rejected)
@@ -121,6 +123,7 @@ def finished(job: PartJob, fingerprint: str) -> dict[str, Any] | None:
         whole = all(
             (job.folder / entry["file"]["name"]).stat().st_size == entry["file"]["bytes"]
             for entry in note["splits"].values()
+            if entry["file"]
         )
         return note if whole and note["key"] == job.key(fingerprint) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -139,29 +142,38 @@ def finished_parts(jobs: Sequence[PartJob]) -> dict[int, dict[str, Any]]:
 
 
 def write_documents(
-    folder: Path, name: str, tokenizer: Any, documents: Iterable[tuple[str, str]]
+    folder: Path,
+    name: str,
+    tokenizer: Any,
+    documents: Iterable[tuple[str, str]],
+    kept: Sequence[str] = SPLITS,
 ) -> dict[str, Any]:
     """Tokenise (split, text) pairs into `<name>.<split>.bin`, which appear when they are complete.
 
+    Args:
+        kept: the splits to write; another is only counted.
+
     Returns:
-        For each split its file and its counts: documents, tokens, UTF-8 bytes, characters.
+        For each split its file, if there is one, and its counts: documents, tokens, UTF-8 bytes,
+        characters.
     """
     encode = getattr(tokenizer, "bulk_encoder", lambda: tokenizer.encode)()
     with ExitStack() as files:
         writers = {
             split: _Writer(files.enter_context(atomic_write(path)), path.name, tokenizer)
-            for split in SPLITS
+            for split in kept
             for path in (folder / f"{name}.{split}.bin",)
         }
+        writers |= {split: _Writer(None, None, tokenizer) for split in SPLITS if split not in kept}
         for split, text in documents:
             writers[split].add(text, encode(text))
     return {split: writer.entry() for split, writer in writers.items()}
 
 
 class _Writer:
-    """Appends documents to one file, and counts and hashes on the way."""
+    """Appends documents to one file, if any, and counts and hashes on the way."""
 
-    def __init__(self, file: BinaryIO, name: str, tokenizer: Any) -> None:
+    def __init__(self, file: BinaryIO | None, name: str | None, tokenizer: Any) -> None:
         self.file, self.name = file, name
         self.dtype = token_dtype(tokenizer)
         self.end = np.array([tokenizer.end_of_text_id], dtype=self.dtype).tobytes()
@@ -170,8 +182,9 @@ class _Writer:
 
     def add(self, text: str, ids: Any) -> None:
         data = np.asarray(ids, dtype=self.dtype).tobytes() + self.end
-        self.file.write(data)
-        self.hash.update(data)
+        if self.file:
+            self.file.write(data)
+            self.hash.update(data)
         self.counts["documents"] += 1
         self.counts["tokens"] += len(data) // self.dtype.itemsize
         self.counts["bytes"] += len(text.encode())
@@ -180,7 +193,7 @@ class _Writer:
     def entry(self) -> dict[str, Any]:
         size = self.counts["tokens"] * self.dtype.itemsize
         file = {"name": self.name, "bytes": size, "sha256": self.hash.hexdigest()}
-        return {"file": file} | self.counts
+        return {"file": file if self.file else None} | self.counts
 
 
 def token_dtype(tokenizer: Any) -> np.dtype:

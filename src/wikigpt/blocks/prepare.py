@@ -6,6 +6,9 @@ corpus, the order of its files, the split or the tokenizer never meets stale tok
 Three passes: find duplicates, if they are to go; train the tokenizer; tokenise, a part for each raw
 file (parts.py) on all cores (workers.py). What each pass made stays in `<folder>.partial` until all
 is there, so whoever is interrupted, by Ctrl-C or by a power cut, goes on with the next file.
+
+With `blocks: streaming` the third pass writes the validation split and only counts the tokens of
+the training split; streaming.py makes them again while they are trained on.
 """
 
 import contextlib
@@ -13,16 +16,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from tqdm import tqdm
 
-from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, PartJob, finished_parts
-from wikigpt.blocks.shards import TokenBlocks, merge_parts
+from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished_parts
+from wikigpt.blocks.shards import Counts, TokenBlocks, merge_parts
 from wikigpt.blocks.workers import usable_cores, write_parts
 from wikigpt.config import Config, relative
 from wikigpt.corpus.articles import Article
@@ -34,14 +37,23 @@ from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.tokenizers import CharTokenizer, load_tokenizer
 
+if TYPE_CHECKING:
+    from wikigpt.blocks.streaming import StreamedBlocks
+
 
 @dataclass(frozen=True)
 class Prepared:
     folder: Path
     tokenizer: CharTokenizer
-    train: TokenBlocks
+    train: "TokenBlocks | StreamedBlocks"
     validation: TokenBlocks
     manifest: dict[str, Any]
+
+    @property
+    def train_counts(self) -> Counts:
+        """What the training split holds, wherever its tokens are."""
+        entry = self.manifest["splits"]["train"]
+        return Counts(**{f.name: entry[f.name] for f in fields(Counts)})
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
@@ -57,12 +69,37 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
     with one_at_a_time(folder):
         if not (folder / "manifest.json").is_file():
             _make(config, sources, folder, say)
+        reading = (
+            _reading(config, sources, folder / "duplicates.json")
+            if config.blocks == "streaming"
+            else None
+        )
     tokenizer = load_tokenizer(folder / "tokenizer")
-    train, validation = (
-        TokenBlocks(folder, split, tokenizer, config.model.block_size)
-        for split in ("train", "validation")
-    )
+    block_size = config.model.block_size
+    if reading:
+        train = _streamed(config, sources, reading, tokenizer)
+    else:
+        train = TokenBlocks(folder, "train", tokenizer, block_size)
+    validation = TokenBlocks(folder, "validation", tokenizer, block_size)
     return Prepared(folder, tokenizer, train, validation, read_json(folder / "manifest.json"))
+
+
+def _streamed(
+    config: Config, sources: dict[Path, str], reading: Reading, tokenizer: Any
+) -> "StreamedBlocks":
+    """The training split, shuffled, as blocks that are made when they are asked for."""
+    # Here, because `datasets` takes a second to import, and who trains from shards has no need.
+    from wikigpt.blocks.streaming import StreamedBlocks
+    from wikigpt.corpus.stream import Order, Source
+
+    order = Order(
+        seed=config.seed,
+        split="train",
+        validation_fraction=config.corpus.validation_fraction,
+        max_bad_share=1.0,  # the passes before have judged the corpus as a whole
+    )
+    source = Source(config.corpus.source, list(sources), reading=reading)
+    return StreamedBlocks([source], order, tokenizer, config.model.block_size)
 
 
 def shards_folder(config: Config, sources: dict[Path, str]) -> Path:
@@ -71,7 +108,8 @@ def shards_folder(config: Config, sources: dict[Path, str]) -> Path:
     options["corpus"].pop("files")
     # In their order, which is the order of the tokens.
     files = [(path.name, digest) for path, digest in sources.items()]
-    decides = json.dumps([FORMAT, options, files], sort_keys=True)
+    made = [FORMAT, options, files] + (["streaming"] if config.blocks == "streaming" else [])
+    decides = json.dumps(made, sort_keys=True)
     name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
     return config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
 
@@ -94,7 +132,8 @@ def plan(
     trained = partial / "tokenizer"
     resumed = trained.is_dir()
     if not resumed:
-        say(f"Tokenising the corpus into {relative(folder)}")
+        what = "corpus" if config.blocks == "shards" else "validation split"
+        say(f"Tokenising the {what} into {relative(folder)}")
     reading = _reading(config, sources, partial / "duplicates.json")
     if not resumed:
         _train_tokenizer(config, sources, reading, trained)
@@ -155,6 +194,7 @@ def part_jobs(
             # A job goes to another process, so it takes along only what concerns its file.
             reading=replace(reading, duplicates=found.subset([path])) if found else reading,
             validation_fraction=config.corpus.validation_fraction,
+            kept=("validation",) if config.blocks == "streaming" else SPLITS,
         )
         for number, (path, digest) in enumerate(sources.items())
     ]

@@ -81,7 +81,7 @@ def write_manifest(
         entries = [part[split] for part in parts]
         splits[split] = {
             "dtype": token_dtype(tokenizer).name,
-            "files": [entry["file"] for entry in entries],
+            "files": [entry["file"] for entry in entries if entry["file"]],
         } | {f.name: sum(entry[f.name] for entry in entries) for f in fields(Counts)}
     manifest = about | {
         "tokenizer": tokenizer.fingerprint,
@@ -98,7 +98,8 @@ class TokenBlocks:
     def __init__(self, folder: Path, split: str, tokenizer: Any, block_size: int) -> None:
         """
         Raises:
-            UserError: no shards there, written with another tokenizer, or damaged.
+            UserError: no shards there, written with another tokenizer, damaged, or of a split whose
+                tokens were only counted.
         """
         if not (folder / "manifest.json").is_file():
             raise UserError(f"There are no token shards in {relative(folder)}; prepare them first.")
@@ -124,6 +125,11 @@ class TokenBlocks:
         # Where each file begins in the stream, after the leading end-of-text, and where it ends.
         sizes = [file["bytes"] // self._dtype.itemsize for file in entry["files"]]
         self._starts = np.cumsum([1, *sizes])
+        if self._starts[-1] != 1 + self.counts.tokens:
+            raise UserError(
+                f"{relative(folder)} does not hold the {split} tokens, since the corpus was "
+                "prepared with blocks=streaming; prepare it with blocks=shards."
+            )
 
     def __len__(self) -> int:
         return -(-self.counts.tokens // self.block_size)
