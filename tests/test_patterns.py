@@ -56,7 +56,7 @@ def in_oniguruma(pattern, text):
         "Jusqu'|à| D’|Ivoire|,| L’|ÉTÉ| QU'|IL| Lorsqu'|elle| s'|en| va",
         "quelqu'|un|,| presqu’|île|,| puisqu'|ici|,| ç'|a| été",
         "C'|est|-|à|-|dire| prud|'|hommes| O|'|Brien",
-        "«\u00a0|ami|\u00a0»| dit|\u202f:| oui|\u00a0;| non|\u202f?|\u00a0|\u00a0",
+        "«\u00a0|ami|\u00a0»| dit|\u202f:| oui|\u00a0;| non|\u202f?|\u00a0",
         "«| ami| »,| «\u202f|ami",
         "10|\u00a0|000|\u202f|000| km| en| 1998|,|5| (|CO|₂)",
         "a|  |b|\n\n|c|\u2009|d|\t|e",

@@ -42,7 +42,7 @@ _SPACES = "\t-\r \u0085\u1680\u2000-\u200a\u2028\u2029\u205f\u3000"
 _DIGITS = "0-9"
 _MARKS = (
     r"\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f"  # ASCII
-    "\u0080-\u0084\u0086-\u009f¡-©¬-´¶-¹¼-¿×÷"  # Latin-1 without ª, µ, º and without «
+    "\u0080-\u0084\u0086-\u009f¡-©¬-´¶-¹»-¿×÷"  # Latin-1 without ª, µ, º and without «
     "\u200b\u200e-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u206f"  # General Punctuation
     "⁰-₟₠-⃏℀-⯿"  # superscripts, currencies, letterlike, arrows, mathematics, shapes
     "⸀-⹿、-〿︀-️\ufeff！-／：-＠［-｀｛-･\ufff0-\uffff"  # more marks, wide marks, specials
