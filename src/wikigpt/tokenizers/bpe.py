@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import tiktoken
 
@@ -27,6 +27,9 @@ from wikigpt.tokenizers.char import END_OF_TEXT
 from wikigpt.tokenizers.counting import count_pieces
 from wikigpt.tokenizers.naive_bpe import BYTE_ORDER
 from wikigpt.tokenizers.patterns import FRENCH, GPT2, GPT4, SETTLED, named, splitter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _NEVER = 2**62  # later than any merge
 _LONG_PIECE = 64  # bytes; longer ones are not worth a place in the cache
@@ -63,11 +66,11 @@ class BPETokenizer:
         special = {i: token.encode() for token, i in self.special_tokens.items()}
         if END_OF_TEXT not in self.special_tokens:
             raise UserError(f"The special tokens must include {END_OF_TEXT}, which ends articles.")
-        if len(special) < len(self.special_tokens) or not all(special.values()):
-            raise UserError("Special tokens must be different from one another, and not empty.")
+        if not all(token and token.isascii() for token in self.special_tokens):
+            raise UserError("Special tokens are written in ASCII, like <|this|>, and not empty.")
         ordinary = [i for i in range(self.vocab_size) if i not in special]
-        if len(ordinary) != 256 + len(self.merges):
-            raise UserError(f"A special token has an id outside 0 to {self.vocab_size - 1}.")
+        if len(special) < len(self.special_tokens) or len(ordinary) != 256 + len(self.merges):
+            raise UserError(f"Special tokens need ids of their own, 0 to {self.vocab_size - 1}.")
         spelled = {i: bytes([byte]) for i, byte in zip(ordinary, BYTE_ORDER, strict=False)}
         self._new_id: dict[tuple[int, int], int] = {}
         for new_id, pair in zip(ordinary[256:], self.merges, strict=True):
@@ -75,6 +78,11 @@ class BPETokenizer:
                 raise UserError(f"Merge {new_id} is of {pair}, which are no tokens before it.")
             spelled[new_id] = spelled[pair[0]] + spelled[pair[1]]
             self._new_id[pair] = new_id
+        if twice := set(special.values()) & set(spelled.values()):
+            raise UserError(
+                f"The special token {twice.pop().decode()!r} is an ordinary token too, merged from "
+                "the text; give it a name that no text holds."
+            )
         self.tokens = [special[i] if i in special else spelled[i] for i in range(self.vocab_size)]
         """The bytes of each id."""
         self._byte_ids = [ordinary[BYTE_ORDER.index(byte)] for byte in range(256)]
@@ -101,7 +109,8 @@ class BPETokenizer:
             UserError: `texts` don't hold enough different words for so many tokens, `vocab_size`
                 leaves no room for the bytes, a text holds a lone surrogate.
         """
-        special = {token: i for i, token in enumerate((END_OF_TEXT, *special_tokens))}
+        names = dict.fromkeys((END_OF_TEXT, *special_tokens))
+        special = {token: i for i, token in enumerate(names)}
         first_merge = len(special) + 256
         if vocab_size < first_merge:
             raise UserError(
@@ -217,6 +226,28 @@ class BPETokenizer:
         return len(ordinary) == 256 + len(self.merges) and all(
             self._merge(token) == [i] for token, i in ordinary.items()
         )
+
+    def to_hub(self, model_max_length: int | None = None) -> "PreTrainedTokenizerFast":
+        """The twin: a tokenizer of the Hugging Face ecosystem that gives the same ids.
+
+        `to_hub().save_pretrained(folder)` writes a `tokenizer.json` that AutoTokenizer loads.
+        """
+        from wikigpt.tokenizers.export import bpe_to_hub  # transformers takes a while to import
+
+        return bpe_to_hub(self, model_max_length)
+
+    @classmethod
+    def from_hub(cls, path: str | Path) -> Self:
+        """A byte-level BPE `tokenizer.json` (or the folder with it), of ours or GPT-2's, as ours.
+
+        Special tokens that are written out in a text stay ordinary characters here.
+
+        Raises:
+            UserError: the file is missing or damaged, or its ids can't be had from a BPETokenizer.
+        """
+        from wikigpt.tokenizers.export import read_bpe
+
+        return cls(*read_bpe(Path(path)))
 
     def _vocabulary(self) -> dict[str, object]:
         return {

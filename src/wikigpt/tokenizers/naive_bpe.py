@@ -19,8 +19,8 @@ from wikigpt.tokenizers.patterns import splitter
 
 # The 256 bytes in the order of `tokenizers`: first those that are a visible Latin-1 character.
 # Order matters: of two pairs that are equally frequent, the one with the smaller ids is merged.
-_VISIBLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-BYTE_ORDER = bytes([*_VISIBLE, *sorted(set(range(256)) - set(_VISIBLE))])
+VISIBLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+BYTE_ORDER = bytes([*VISIBLE, *sorted(set(range(256)) - set(VISIBLE))])
 
 
 class NaiveBPETokenizer:
