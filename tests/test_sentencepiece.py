@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from wikigpt.errors import UserError
+from wikigpt.tokenizers import SentencePieceTokenizer, load_tokenizer
 from wikigpt.tokenizers import sentencepiece as room
-from wikigpt.tokenizers.byte import ByteTokenizer
-from wikigpt.tokenizers.sentencepiece import SentencePieceTokenizer
 
 TYPES = ("unigram", "bpe")
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -124,7 +123,7 @@ def test_a_unigram_model_is_not_exported_inexactly():
 
 def test_save_and_load(tokenizer, tmp_path, texts):
     tokenizer.save(tmp_path)
-    loaded = SentencePieceTokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert [loaded.encode(t) for t in texts[:50]] == [tokenizer.encode(t) for t in texts[:50]]
     # The library itself reads the file.
@@ -139,13 +138,13 @@ def test_damaged_files_are_told(tmp_path):
     for damage in (content[:-1], b"", content[:300] + b"\xff" + content[301:]):
         path.write_bytes(damage)
         with pytest.raises(UserError, match="damaged"):
-            SentencePieceTokenizer.load(tmp_path)
+            load_tokenizer(tmp_path)
     path.unlink()
     with pytest.raises(UserError, match=r"There is no .*sentencepiece\.model"):
-        SentencePieceTokenizer.load(tmp_path)
-    ByteTokenizer().save(tmp_path)
-    with pytest.raises(KeyError):  # load_tokenizer says of every such error that it is damaged
-        SentencePieceTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocabulary.json").write_text('{"kind": "sentencepiece"}', encoding="utf-8")
+    with pytest.raises(UserError, match="damaged"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("model_type", TYPES)
