@@ -1,4 +1,4 @@
-"""BPETokenizer against `tokenizers`' trainer, against the naive recount, and against its own ids."""
+"""BPETokenizer against `tokenizers`, against the naive recount, and against itself."""
 
 import itertools
 import json
@@ -107,16 +107,15 @@ def articles(leads):
     return [json.loads(line)["abstract"] for line in lines]
 
 
-@pytest.mark.parametrize("pattern", [GPT2, FRENCH], ids=["gpt2", "french"])
-def test_on_the_leads_corpus_the_merges_are_those_of_tokenizers(articles, pattern):
-    ours = BPETokenizer.train(articles, 8192, pattern)
-    theirs, vocabulary = by_tokenizers(articles, 8192, pattern)
+@pytest.mark.parametrize("size", [500, 2000, 8192])
+def test_on_the_leads_corpus_the_merges_are_those_of_tokenizers(articles, size):
+    pattern = GPT2 if size == 2000 else FRENCH
+    ours = BPETokenizer.train(articles, size, pattern)
+    theirs, vocabulary = by_tokenizers(articles, size, pattern)
     assert ours.merges == theirs
-    assert len(vocabulary) == ours.vocab_size == 8192
-    # Merges are learnt one after the other, so smaller vocabularies are the beginning of this one.
-    for size in (500, 2000):
-        assert BPETokenizer.train(articles, size, pattern).merges == theirs[: size - 257]
+    assert len(vocabulary) == ours.vocab_size == size
     bulk = ours.bulk_encoder()
+    assert bulk != ours.encode  # it is tiktoken
     for text in articles[::20]:
         assert bulk(text) == ours.encode(text)
 

@@ -14,7 +14,7 @@ import heapq
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -157,7 +157,7 @@ class BPETokenizer:
         new_id = self._new_id.get  # ids grow in the order of training, so an id is a rank
         if len(ids) > _LONG_PIECE:
             return _merge_long(ids, new_id)
-        ranks = [new_id(pair, _NEVER) for pair in zip(ids, ids[1:], strict=False)]
+        ranks = [new_id(pair, _NEVER) for pair in pairwise(ids)]
         while ranks and (new := min(ranks)) < _NEVER:
             i = ranks.index(new)
             ids[i : i + 2] = [new]
@@ -260,11 +260,7 @@ def _merge_long(ids: list[int], new_id: Callable) -> list[int]:
     """The same for a piece of any length, such as a line of dashes, in n log n steps."""
     ids = [*ids, -1]
     after, before = list(range(1, len(ids) + 1)), list(range(-1, len(ids)))
-    queue = [
-        (new, i)
-        for i, pair in enumerate(zip(ids, ids[1:], strict=False))
-        if (new := new_id(pair)) is not None
-    ]
+    queue = [(new, i) for i, pair in enumerate(pairwise(ids)) if (new := new_id(pair)) is not None]
     heapq.heapify(queue)
     while queue:
         new, i = heapq.heappop(queue)

@@ -6,6 +6,7 @@ a page, a thousand times too slow for a corpus. `bpe.BPETokenizer` finds the sam
 same order, without counting anything twice.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,7 +42,7 @@ class NaiveBPETokenizer:
         tokenizer = cls([], pattern)
         pieces = [tokenizer._bytes(piece) for text in texts for piece in tokenizer._split(text)]
         for new_id in range(257, vocab_size):
-            counts = Counter(pair for ids in pieces for pair in zip(ids, ids[1:], strict=False))
+            counts = Counter(pair for ids in pieces for pair in itertools.pairwise(ids))
             if not counts:
                 raise UserError(f"There is nothing left to merge; ask for at most {new_id} tokens.")
             # The most frequent pair; of several the one with the smallest left id, then right id.
