@@ -6,12 +6,15 @@ from typing import Any
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.tokenizers.bpe import BPETokenizer
+from wikigpt.tokenizers.byte import ByteTokenizer
 from wikigpt.tokenizers.char import CharTokenizer
 from wikigpt.tokenizers.naive_bpe import NaiveBPETokenizer
+from wikigpt.tokenizers.sentencepiece import SentencePieceTokenizer
 
-__all__ = ["BPETokenizer", "CharTokenizer", "NaiveBPETokenizer", "load_tokenizer"]
+LADDER = (CharTokenizer, ByteTokenizer, NaiveBPETokenizer, BPETokenizer, SentencePieceTokenizer)
+KINDS = {tokenizer.kind: tokenizer for tokenizer in LADDER}
 
-KINDS = {kind.kind: kind for kind in (CharTokenizer, NaiveBPETokenizer, BPETokenizer)}
+__all__ = [*(tokenizer.__name__ for tokenizer in LADDER), "load_tokenizer"]
 
 
 def load_tokenizer(folder: str | Path) -> Any:
