@@ -271,7 +271,7 @@ SAVED = {"kind": "bpe", "pattern": "a", "special_tokens": {END_OF_TEXT: 0}, "mer
         {"merges": [[1, 2], [1, 2]]}, {"merges": None}, {"merges": [["a", "b"]]}, {"pattern": "["},
         {"special_tokens": {END_OF_TEXT: 999}}, {"special_tokens": {"<|x|>": 0}},
         {"special_tokens": {END_OF_TEXT: 0, "<|x|>": 0}}, {"special_tokens": [1]},
-        {"pattern": None},
+        {"special_tokens": {}}, {"pattern": None},
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_told(tmp_path, change):

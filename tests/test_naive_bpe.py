@@ -45,10 +45,11 @@ def test_every_unicode_string_comes_back_after_save_and_load(tmp_path_factory, t
 def test_no_token_crosses_a_cut():
     def cut(tokenizer):
         texts = [token.decode(errors="replace") for token in tokenizer.tokens[257:]]
-        return [text for text in texts if len(splitter(FRENCH)(text)) > 1]
+        whole = [text for text in texts if "\ufffd" not in text]
+        return [text for text in whole if len(splitter(FRENCH)(text)) > 1]
 
-    assert cut(NaiveBPETokenizer.train([SAMPLE], 285))
-    assert not cut(NaiveBPETokenizer.train([SAMPLE], 285, FRENCH))
+    assert cut(NaiveBPETokenizer.train([SAMPLE], 272))
+    assert not cut(NaiveBPETokenizer.train([SAMPLE], 272, FRENCH))
 
 
 def test_too_many_tokens_for_the_text_are_told():

@@ -293,7 +293,7 @@ def with_vocabulary(config: GPTConfig, vocab_size: int) -> GPTConfig:
     if config.vocab_size not in (0, vocab_size):
         raise UserError(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} tokens; "
-            "leave vocab_size out of the config."
+            "leave model.vocab_size out of the config."
         )
     return replace(config, vocab_size=vocab_size)
 

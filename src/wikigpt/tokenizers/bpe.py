@@ -61,7 +61,7 @@ class BPETokenizer:
         """
         self.merges = [(left, right) for left, right in merges]
         self.pattern = named(pattern)
-        self.special_tokens = special_tokens or {END_OF_TEXT: 0}
+        self.special_tokens = {END_OF_TEXT: 0} if special_tokens is None else dict(special_tokens)
         self.vocab_size = len(self.special_tokens) + 256 + len(self.merges)
         special = {i: token.encode() for token, i in self.special_tokens.items()}
         if END_OF_TEXT not in self.special_tokens:
