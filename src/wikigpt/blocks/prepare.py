@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, PartJob, finished
 from wikigpt.blocks.shards import TokenBlocks, merge_parts
-from wikigpt.blocks.workers import usable_cores, write_parts
+from wikigpt.blocks.workers import write_parts
 from wikigpt.config import Config, relative
 from wikigpt.corpus.articles import Article
 from wikigpt.corpus.dedup import Duplicates
@@ -31,6 +31,7 @@ from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
+from wikigpt.processes import usable_cores
 from wikigpt.tokenizers import load_tokenizer, train_tokenizer
 
 
