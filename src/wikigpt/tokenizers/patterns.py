@@ -56,12 +56,14 @@ def _any_case(word: str) -> str:
     return "".join(f"[{c}{c.upper()}]" for c in word)
 
 
-_QU = [_any_case(word) for word in ("jus", "lors", "puis", "quoi", "quel", "pres")]
+_BEFORE_QU = ["", *map(_any_case, ("jus", "lors", "puis", "quoi", "quel", "pres"))]
+_ELISIONS = [f"{before}{_any_case('qu')}['’]" for before in _BEFORE_QU]
+_ELISIONS.append(f"[{'cçdjlmnst' + 'cçdjlmnst'.upper()}]['’]")
+_ELISIONS.append(f"{_any_case('aujourd')}['’]{_any_case('hui')}")
 FRENCH = "|".join(
     [
-        f" ?{_any_case('aujourd')}['’]{_any_case('hui')}",
-        f" ?(?:[cçdjlmnstCÇDJLMNST]|(?:{'|'.join(_QU)})?{_any_case('qu')})['’]",
-        f" ?{_LETTER}+",
+        # One group and a flat list: half again as fast as groups with a space each.
+        f" ?(?:{'|'.join(_ELISIONS)}|{_LETTER}+)",
         f" ?[{_DIGITS}]+",
         f" ?«[{_NO_BREAK}]?",
         f"[ {_NO_BREAK}]?[{_MARKS}]+",
