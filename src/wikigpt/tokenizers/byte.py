@@ -57,9 +57,8 @@ class ByteTokenizer:
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def to_hub(self, model_max_length: int | None = None) -> "PreTrainedTokenizerFast":
-        """The twin: a tokenizer of the Hugging Face ecosystem that gives the same ids."""
-        # A CharTokenizer that knows no character spells all of them, in these very ids.
-        return CharTokenizer([]).to_hub(model_max_length)
+        """For AutoTokenizer: a character tokenizer that knows no character spells in bytes."""
+        return CharTokenizer("").to_hub(model_max_length)
 
     @property
     def fingerprint(self) -> str:

@@ -187,7 +187,7 @@ class SentencePieceTokenizer:
         """
         from tokenizers import Tokenizer, decoders, models
 
-        from wikigpt.tokenizers.export import to_hub  # transformers takes a while to import
+        from wikigpt.tokenizers.export import to_hub
 
         if self.model_type != "bpe":
             raise UserError(
