@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished_parts
 from wikigpt.blocks.shards import Counts, TokenBlocks, merge_parts
-from wikigpt.blocks.workers import usable_cores, write_parts
+from wikigpt.blocks.workers import write_parts
 from wikigpt.config import Config, relative
 from wikigpt.corpus.articles import Article
 from wikigpt.corpus.choose import part_of
@@ -35,7 +35,8 @@ from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
-from wikigpt.tokenizers import CharTokenizer, load_tokenizer
+from wikigpt.processes import usable_cores
+from wikigpt.tokenizers import load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from wikigpt.blocks.streaming import StreamedBlocks
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Prepared:
     folder: Path
-    tokenizer: CharTokenizer
+    tokenizer: Any
     train: "TokenBlocks | StreamedBlocks"
     validation: TokenBlocks
     manifest: dict[str, Any]
@@ -231,10 +232,9 @@ def _train_tokenizer(
         condition = f" of at least {short} characters" if short else ""
         raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
     fraction = config.corpus.validation_fraction
-    tokenizer = CharTokenizer.train(
+    tokenizer = train_tokenizer(
+        config.tokenizer,
         (a.text for a in chain([first], found) if split_of(a.id, fraction) == "train"),
-        config.tokenizer.min_count,
-        config.tokenizer.unseen,
     )
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
