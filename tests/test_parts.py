@@ -24,7 +24,7 @@ from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.shards import TokenBlocks, merge_parts
 from wikigpt.blocks.workers import write_parts
 from wikigpt.config import Config, save_config
-from wikigpt.corpus.choose import Part, part_of
+from wikigpt.corpus.choose import Part
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError

@@ -27,10 +27,10 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PositiveInt, ValidationError, create_model
 
 from wikigpt.blocks.parts import PartJob, finished_parts, write_part
-from wikigpt.blocks.workers import usable_cores
 from wikigpt.config import Config, read_yaml
 from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
+from wikigpt.processes import usable_cores
 
 try:
     from datatrove.executor import (
