@@ -21,10 +21,11 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "2"}
 
 
 def make_config(corpus: Path, folder: Path, name: str, **changes) -> Config:
-    config = tiny_config(
-        corpus, folder, name=name, n_layer=2, n_embd=32, block_size=64, dropout=0.1,
-        max_steps=90, eval_interval=15, grad_accumulation_steps=2, **changes,
-    )  # fmt: skip
+    settings = {
+        "n_layer": 2, "n_embd": 32, "block_size": 64, "dropout": 0.1, "max_steps": 90,
+        "eval_interval": 15, "grad_accumulation_steps": 2,
+    }  # fmt: skip
+    config = tiny_config(corpus, folder, name=name, **(settings | changes))
     save_config(config, folder / f"{name}.yaml")
     return config
 
@@ -53,16 +54,23 @@ def final_weights(config: Config, which: str) -> bytes:
     return (config.run_path / "checkpoints" / which / "model.safetensors").read_bytes()
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path):
-    whole = make_config(small_corpus, tmp_path, "whole")
+MODERN = {
+    "arch": "modern", "n_kv_head": 1, "dropout": 0, "optimizer": "muon", "learning_rate": 0.02,
+    "schedule": "wsd", "decay_fraction": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["gpt2, AdamW", "modern, Muon"])
+def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path, changes):
+    whole = make_config(small_corpus, tmp_path, "whole", **changes)
     prepare(whole, say=lambda _: None)
     process = start(tmp_path, whole)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
 
-    killed = make_config(small_corpus, tmp_path, "killed")
-    dice, deaths = random.Random(), 0
-    for _ in range(3):
+    killed = make_config(small_corpus, tmp_path, "killed", **changes)
+    dice, deaths, kills = random.Random(), 0, 2 if changes else 3
+    for _ in range(kills):
         process = start(tmp_path, killed)
         # Some lines on, then anywhere: in a step, in an evaluation, in a save.
         wait_for_progress(process, killed, more=dice.randint(8, 30))
@@ -70,7 +78,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
         process.send_signal(signal.SIGKILL)
         deaths += process.wait() == -signal.SIGKILL
         process.stdout.close()
-    assert deaths == 3
+    assert deaths == kills
     process = start(tmp_path, killed)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output

@@ -148,7 +148,7 @@ class TrainingConfig:
     """Peak learning rate, reached after warmup: of all parameters with adamw, where it is 1e-3 if
     left out; of the matrices with muon, where it is 0.02."""
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """`muon` only: peak learning rate of the embeddings, input and output; 0.02 if left out."""
+    """`muon` only: peak learning rate of the embeddings, input and output; 0.01 if left out."""
     vector_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """`muon` only: peak learning rate of norms and biases; 0.01 if left out."""
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -183,7 +183,7 @@ class TrainingConfig:
             self.learning_rate = self.learning_rate or 1e-3
         else:
             self.learning_rate = self.learning_rate or 0.02
-            self.embedding_learning_rate = self.embedding_learning_rate or 0.02
+            self.embedding_learning_rate = self.embedding_learning_rate or 0.01
             self.vector_learning_rate = self.vector_learning_rate or 0.01
         if self.schedule == "wsd":
             self.decay_fraction = self.decay_fraction or 0.2

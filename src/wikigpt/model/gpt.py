@@ -214,12 +214,12 @@ class GPT(nn.Module):
     def _initialise_modern(self) -> None:
         """Branches that put out 0 at first, and logits whose size doesn't depend on the width.
 
-        A block whose last matrices are 0 begins as the identity (Zhang et al., 2019, "Fixup"): depth
-        costs nothing until a block has learnt something. With tied weights, a token's logit for
-        itself is then |embedding| √C times the last norm's gain, which at a gain of 1 and GPT-2's
-        embeddings would be 15 at a width of 768: a model that is sure of seeing each token twice.
-        With a gain of 40 / C it is 2 at any width; that is muP's multiplier of the logits (Yang et
-        al., 2022) kept in a weight that Qwen3 has anyway. 0.05 and 40: EXPERIMENTS.md, 3.
+        A block whose last matrices are 0 begins as the identity ("Fixup", Zhang et al., 2019), so
+        depth costs nothing until a block has learnt something. With tied weights, a token's logit
+        for itself is then |embedding| √C times the last norm's gain: at a gain of 1 and GPT-2's
+        embeddings 15 at a width of 768, a model that is sure of seeing each token twice. With a
+        gain of 40 / C it is 2 at any width; that is muP's multiplier of the logits (Yang et al.,
+        2022), kept in a weight that Qwen3 has anyway. 0.05 and 40: EXPERIMENTS.md, 3.
         """
         std = 0.02 * math.sqrt(768 / self.config.n_embd)
         for name, parameter in self.named_parameters():

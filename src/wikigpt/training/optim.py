@@ -9,8 +9,8 @@ step must change what a layer puts out by the same amount at any width C:
 - Matrices (Muon). The step is a matrix whose singular values are all about 1, times
   max(1, rows / columns)^½, and shapes keep their proportions when a model grows. So no factor is
   needed: this is the spectral condition of Yang, Simon & Bernstein (2023). Rejected: torch's other
-  scaling, `match_rms_adamw`, whose step grows with √C; its merit is AdamW's rates can be used for
-  it, its price is that they, too, must be found again for each width.
+  scaling, `match_rms_adamw`, whose steps grow with √C: it can take over a rate found for AdamW, and
+  inherits that this must be found again for each width.
 - Embeddings (AdamW, whose step is about ±rate in each element). As the input they need no factor.
   As the output layer they are summed over C channels, which asks for 1 / C (muP, Yang et al., 2022,
   table 8); tied as they are, they can't have both. muP multiplies the logits by 1 / C instead, and
@@ -92,23 +92,20 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     embeddings = [p for n, p in named.items() if n.endswith("embedding.weight")]
     last = [p for n, p in named.items() if n.startswith("final_norm.")]
     vectors = [p for n, p in named.items() if n.startswith("blocks.") and p.dim() == 1]
-    rates = {
-        "embeddings": config.embedding_learning_rate,
-        "vectors": config.vector_learning_rate,
-        "last": config.vector_learning_rate * model.output_scale,
-    }
-    share = {name: rate / config.learning_rate for name, rate in rates.items()}
-    by_muon = [{"params": matrices, "weight_decay": config.weight_decay, "share": 1.0}]
+    high, low = config.embedding_learning_rate, config.vector_learning_rate
+    by_muon = [{"params": matrices, "lr": config.learning_rate}]
     by_adamw = [
-        {"params": embeddings, "weight_decay": 0.0, "share": share["embeddings"]},
-        {"params": vectors, "weight_decay": 0.0, "share": share["vectors"]},
-        {"params": last, "weight_decay": 0.0, "share": share["last"]},
+        {"params": embeddings, "lr": high},
+        {"params": vectors, "lr": low},
+        {"params": last, "lr": low * model.output_scale},
     ]
+    for group in by_muon + by_adamw:
+        group["share"] = group["lr"] / config.learning_rate
     _check_partition(model, by_muon + by_adamw)
     return Optimizers(
-        torch.optim.Muon(by_muon, lr=config.learning_rate, momentum=0.95, nesterov=True,
+        torch.optim.Muon(by_muon, weight_decay=config.weight_decay, momentum=0.95, nesterov=True,
                          adjust_lr_fn="original"),
-        torch.optim.AdamW(by_adamw, lr=config.learning_rate, betas=betas, fused=True),
+        torch.optim.AdamW(by_adamw, weight_decay=0.0, betas=betas, fused=True),
     )  # fmt: skip
 
 
