@@ -7,11 +7,11 @@
 - `nanogpt`: nanoGPT's recipe for a CPU: no dropout, AdamW at 1e-3 with warmup and cosine, batch 12;
 - `ours`: wikigpt.training.train, as a reader starts it.
 
-All read the same tokens of the same split, with a context of 256, and are measured by the same evaluation on the whole validation split. They take turns:
-whoever has trained for the shortest time goes on, so a busy machine slows down all of them alike.
-The seconds are those of training; evaluations are left out for all three. nanogpt and ours have the
-same number of parameters within 0.1 %; the lecture's output layer is not tied, which makes it 10 %
-larger.
+All read the same tokens of the same split, with a context of 256, and are measured by the same
+evaluation on the whole validation split. They take turns: whoever has trained for the shortest time
+goes on, so a busy machine slows down all of them alike. The seconds are those of training;
+evaluations are left out for all three. nanogpt and ours have the same number of parameters within
+0.1 %; the lecture's output layer is not tied, which makes it 10 % larger.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from wikigpt.training import events, train
 BLOCK, WIDTH, LAYERS = 256, 128, 2
 OURS = {
     "arch": "modern", "n_layer": LAYERS, "n_head": 2, "n_embd": WIDTH, "block_size": BLOCK,
-    "intermediate_size": 384, "optimizer": "muon", "schedule": "wsd", "decay_fraction": 0.5, "micro_batch_size": 16,
-    "warmup_steps": 20, "final_learning_rate_fraction": 0.0, "beta2": 0.95,
+    "intermediate_size": 384, "optimizer": "muon", "schedule": "wsd", "decay_fraction": 0.5,
+    "micro_batch_size": 16, "warmup_steps": 20, "final_learning_rate_fraction": 0.0, "beta2": 0.95,
 }  # fmt: skip
 
 # (seconds of training, tokens trained on, bits per byte), once an evaluation

@@ -275,6 +275,14 @@ def test_fresh_deletes_nothing_before_the_rest_is_in_order(tiny, small_corpus, t
     assert [type(e) for e in run(tiny)] == [events.Finished]
 
 
+def test_fresh_deletes_nothing_where_torch_has_no_muon(tiny, small_corpus, tmp_path, monkeypatch):
+    run(tiny)
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UserError, match=r"no Muon; update it to 2\.9 or newer"):
+        run(tiny_config(small_corpus, tmp_path, optimizer="muon"), fresh=True)
+    assert [type(e) for e in run(tiny)] == [events.Finished]
+
+
 def test_checkpoints_of_nobody_are_not_gone_on_with(tiny):
     run(tiny)
     (tiny.run_path / "config.yaml").unlink()

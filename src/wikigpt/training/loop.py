@@ -25,7 +25,12 @@ from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
 from wikigpt.training.logging import RunLogger
-from wikigpt.training.optim import Optimizers, learning_rate_at, make_optimizer
+from wikigpt.training.optim import (
+    Optimizers,
+    check_optimizer,
+    learning_rate_at,
+    make_optimizer,
+)
 from wikigpt.training.preflight import preflight
 from wikigpt.training.run_folder import open_run, run_lock
 from wikigpt.training.signals import StopRequest
@@ -62,6 +67,7 @@ def train(
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
     pick_device(settings.device)
+    check_optimizer(settings)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
     with run_lock(config):

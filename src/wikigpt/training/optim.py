@@ -59,6 +59,19 @@ class Optimizers:
             optimizer.load_state_dict(its)
 
 
+def check_optimizer(config: TrainingConfig) -> None:
+    """Find out before a run is touched that its optimizer is not to be had.
+
+    Raises:
+        UserError: this torch has no Muon.
+    """
+    if config.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise UserError(
+            f"torch {torch.__version__} has no Muon; update it to 2.9 or newer, or take "
+            "optimizer=adamw."
+        )
+
+
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW | Optimizers:
     """All parameters, each in exactly one group.
 
@@ -82,11 +95,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
         _check_partition(model, groups)
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
 
-    if not hasattr(torch.optim, "Muon"):
-        raise UserError(
-            f"torch {torch.__version__} has no Muon; update it to 2.9 or newer, or take "
-            "optimizer=adamw."
-        )
+    check_optimizer(config)
     named = dict(model.named_parameters())
     matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.dim() == 2]
     embeddings = [p for n, p in named.items() if n.endswith("embedding.weight")]
@@ -121,8 +130,7 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
     """Linear warmup, then what `schedule` says, down to `final_learning_rate_fraction` of the peak.
 
     cosine: half a cosine. wsd: the peak until the last `decay_fraction` of all steps, then a line
-    (Hu et al., 2024; Hägele et al., 2024): any step before the decay can be the start of another,
-    so a run can be made longer without beginning again.
+    (Hu et al., 2024; Hägele et al., 2024): no step before it depends on how long the run will be.
 
     `step` counts from 0; the last step is `max_steps - 1`.
     """
