@@ -105,7 +105,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
     scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
     assert scores[0] == scores[1] and len(scores[0]) == 6
     assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
-    if blocks == "streaming":
+    if changes is STREAMING:
         ends = [load_state(c.run_path / "checkpoints" / "last")["blocks"] for c in (whole, killed)]
         assert ends[0] == ends[1] and ends[0]["epoch"] > 0
         assert not list(tmp_path.glob("data/shards/*/*train*"))
