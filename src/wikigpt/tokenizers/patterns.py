@@ -45,7 +45,8 @@ _MARKS = (
     "\u0080-\u0084\u0086-\u009f¡-©¬-´¶-¹»-¿×÷"  # Latin-1 without ª, µ, º and without «
     "\u200b\u200e-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u206f"  # General Punctuation
     "⁰-₟₠-⃏℀-⯿"  # superscripts, currencies, letterlike, arrows, mathematics, shapes
-    "⸀-⹿、-〿︀-️\ufeff！-／：-＠［-｀｛-･\ufff0-\uffff"  # more marks, wide marks, specials
+    "⸀-⹿、-〿\ufe00-\ufe0f\ufeff"  # more marks; variation selectors
+    "！-／：-＠［-｀｛-･\ufff0-\uffff"  # wide marks, specials
     "\U0001f000-\U0001faff"  # pictures
 )
 _LETTER = f"[^{_NO_BREAK}{_SPACES}{_DIGITS}{_MARKS}«]"
