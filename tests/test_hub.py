@@ -299,6 +299,12 @@ def test_what_is_gated_missing_or_refused_is_told(hub, tmp_path):
     assert "is there a login page between you and the internet?" in says
 
 
+def test_what_was_gated_after_it_was_listed_is_told(hub, one, tmp_path):
+    assert is_whole(one)
+    hub.gated.add("wikimedia/wikipedia")
+    assert "is gated: log in" in fails(config_of(tmp_path, max_files=2))
+
+
 def test_offline_is_told(hub, tmp_path, waits, monkeypatch):
     hub.close()
     assert "check that you are online" in fails(config_of(tmp_path))
