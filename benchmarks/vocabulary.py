@@ -37,6 +37,7 @@ VOCABULARIES = {"char": {"kind": "char"}} | {
     f"bpe-{size}": {"kind": "bpe", "vocab_size": size, "pattern": "french"}
     for size in (500, 2000, 8192)
 }
+BUDGETS = ("equal text", "equal time", "equal tokens")
 PATTERNS = {
     f"bpe-2000-{pattern}": {"kind": "bpe", "vocab_size": 2000, "pattern": pattern}
     for pattern in ("gpt2", "gpt4", "french")
@@ -165,20 +166,21 @@ def main() -> None:
             about = plan(tokenizers, options.steps, options.rounds)
             results = {"base_steps": options.steps, "tokenizers": about, "runs": []}
             write_json(path, results)
-        for seed, name in itertools.product(options.seeds, tokenizers):
-            for steps in sorted(set(results["tokenizers"][name]["steps"].values())):
-                key = {"tokenizer": name, "steps": steps, "seed": seed}
-                if any(key.items() <= row.items() for row in results["runs"]):
-                    continue
-                config = config_of(
-                    tokenizers[name], f"{name}-{steps}-steps-seed-{seed}", steps, seed
-                )
-                outcome = run(config)
-                # Read again: another process may have added its seeds meanwhile.
-                results = read_json(path)
-                results["runs"].append(key | outcome)
-                write_json(path, results)
-                print(f"{config.name}: {outcome['bits_per_byte']:.3f} bits/byte", flush=True)
+        # The cheapest budgets of all seeds first: a table of them comes before the long runs end.
+        # The patterns' tokens are too nearly equally long for the other budgets to differ.
+        budgets = ["equal time"] if options.patterns else BUDGETS
+        for budget, seed, name in itertools.product(budgets, options.seeds, tokenizers):
+            steps = results["tokenizers"][name]["steps"][budget]
+            key = {"tokenizer": name, "steps": steps, "seed": seed}
+            if any(key.items() <= row.items() for row in results["runs"]):
+                continue
+            config = config_of(tokenizers[name], f"{name}-{steps}-steps-seed-{seed}", steps, seed)
+            outcome = run(config)
+            # Read again: another process may have added its seeds meanwhile.
+            results = read_json(path)
+            results["runs"].append(key | outcome)
+            write_json(path, results)
+            print(f"{config.name}: {outcome['bits_per_byte']:.3f} bits/byte", flush=True)
     print(table(results))
 
 
