@@ -5,6 +5,8 @@ keeps: its linear layers ("Conv1D") store their weight transposed.
 """
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from wikigpt.config import GPTConfig
@@ -92,3 +94,24 @@ def from_transformers(twin: GPT2LMHeadModel) -> GPT:
         weight = weights[theirs]
         model.get_parameter(ours).copy_(weight.T if _transposed(theirs) else weight)
     return model.eval()
+
+
+class TwinAsGPT(nn.Module):
+    """A GPT2LMHeadModel that answers like our GPT, for all that is written for ours: evaluation,
+    completion, the preflight. The weights stay the twin's."""
+
+    def __init__(self, twin: GPT2LMHeadModel, config: GPTConfig) -> None:
+        super().__init__()
+        self.twin, self.config = twin, config
+
+    def forward(
+        self, ids_BT: torch.Tensor, targets_BT: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        logits_BTV = self.twin(ids_BT, use_cache=False).logits
+        if targets_BT is None:
+            return logits_BTV
+        return logits_BTV, F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -65,7 +65,13 @@ def train(
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
     with run_lock(config):
-        yield from _train(config, data, model_config, fresh)
+        if settings.engine == "trainer":
+            # It stands on this module, and its imports take seconds that the own loop can save.
+            from wikigpt.training.trainer import train_with_trainer
+
+            yield from train_with_trainer(config, data, model_config, fresh, say)
+        else:
+            yield from _train(config, data, model_config, fresh)
 
 
 def _train(
@@ -104,7 +110,7 @@ def _train(
         checkpoint.save(path, model, state)
         return events.Checkpoint(progress.step, relative(path))
 
-    logger = RunLogger(folder, progress.step, _hyperparameters(config))
+    logger = RunLogger(folder, progress.step, hyperparameters(config))
     try:
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
@@ -117,8 +123,8 @@ def _train(
                 done = progress.step == settings.max_steps
                 due = done or progress.step % settings.eval_interval == 0
                 if due and progress.evaluated_at < progress.step:
-                    evaluation = _evaluate(config, data, hardware, model, progress)
-                    sample = _sample(config, data, model, progress.step)
+                    evaluation = evaluate_run(config, data, hardware, model, progress)
+                    sample = write_sample(config, data, model, progress.step)
                     logger.log(evaluation)
                     logger.log(sample)
                     if evaluation.is_best:
@@ -132,10 +138,7 @@ def _train(
                 yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
     except torch.OutOfMemoryError:
-        raise UserError(
-            "The accelerator's memory is full; lower micro_batch_size and raise "
-            "grad_accumulation_steps by the same factor, which changes nothing else."
-        ) from None
+        raise out_of_memory() from None
     except GeneratorExit:
         if progress.step:
             save(last)
@@ -172,7 +175,7 @@ def _optimizer_step(
         # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
         blocks = ", ".join(map(str, indices[:8]))
         where = f"at step {progress.step + 1}, in batch {progress.step} (blocks {blocks}…)"
-        raise _diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
+        raise diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
     learning_rate = learning_rate_at(progress.step, settings)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -197,8 +200,16 @@ def _optimizer_step(
     )
 
 
-def _diverged(config: Config, what: str) -> UserError:
-    kept = checkpoint.find(config.run_path / "checkpoints" / "last")
+def out_of_memory() -> UserError:
+    return UserError(
+        "The accelerator's memory is full; lower micro_batch_size and raise "
+        "grad_accumulation_steps by the same factor, which changes nothing else."
+    )
+
+
+def diverged(config: Config, what: str, kept: Path | None = None) -> UserError:
+    """`kept`: where the last good state is; by default where the own loop keeps it."""
+    kept = kept or checkpoint.find(config.run_path / "checkpoints" / "last")
     saved = f"; {relative(kept)} holds the last good state" if kept else ""
     return UserError(
         f"{what}, so training stopped{saved}. Try a learning_rate below "
@@ -206,15 +217,22 @@ def _diverged(config: Config, what: str) -> UserError:
     )
 
 
-def _evaluate(
-    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress
-) -> events.Evaluation:
+def evaluate_run(
+    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress,
+    kept: Path | None = None,
+) -> events.Evaluation:  # fmt: skip
+    """Evaluate on the whole validation split, and note in `progress` if it is the best so far.
+
+    Args:
+        kept: where the last good state is, should the loss not be a number any more.
+    """
     start = time.perf_counter()
     batch_size = config.training.micro_batch_size
     loss = evaluate(model, data.validation, batch_size, hardware.autocast)
     if not math.isfinite(loss.nats):
         # Before it is saved, or called the best.
-        raise _diverged(config, f"The validation loss became {loss.nats} at step {progress.step}")
+        what = f"The validation loss became {loss.nats} at step {progress.step}"
+        raise diverged(config, what, kept)
     evaluation = events.Evaluation(
         step=progress.step,
         bits_per_byte=loss.bits_per_byte,
@@ -229,7 +247,8 @@ def _evaluate(
     return evaluation
 
 
-def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
+def write_sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
+    """Complete the first prompt."""
     settings = config.sampling
     prompt = settings.prompts[0]
     pieces = complete(
@@ -239,5 +258,5 @@ def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sam
     return events.Sample(step, prompt, "".join(pieces))
 
 
-def _hyperparameters(config: Config) -> dict[str, Any]:
+def hyperparameters(config: Config) -> dict[str, Any]:
     return {"seed": config.seed} | asdict(config.model) | asdict(config.training)
