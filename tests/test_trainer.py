@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import warnings
 
 import pytest
 import torch
@@ -115,7 +114,7 @@ def test_tensorboard_has_the_same_tags(pair):
 
 
 def test_every_target_counts_and_counts_once(trainer):
-    """The loss of a step is the mean over all its targets: no place is left out, none shrinks it."""
+    """The loss of a step is the mean over all its targets, padding left out."""
     data = prepare(trainer)
     torch.manual_seed(trainer.seed)
     model = GPT(loop.with_vocabulary(trainer.model, data.tokenizer.vocab_size))

@@ -38,7 +38,6 @@ from transformers import logging as hub_logging
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, GPTConfig, relative
-from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
