@@ -10,6 +10,8 @@ from hypothesis import settings
 # Set before torch is imported: on models this small a second thread costs more than it brings.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from wikigpt.blocks.parts import write_documents
+from wikigpt.blocks.shards import write_manifest
 from wikigpt.config import Config, load_config
 from wikigpt.corpus.download import wikipedia_leads
 
@@ -57,3 +59,12 @@ def write_jsonl(path: Path, records: list[object]) -> Path:
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def write_shards(folder: Path, tokenizer: object, *parts: list[tuple[str, str]]) -> dict:
+    """Token shards of (split, text) pairs, without raw files; returns the manifest."""
+    written = [
+        write_documents(folder, f"{number:05d}", tokenizer, documents)
+        for number, documents in enumerate(parts)
+    ]
+    return write_manifest(folder, written, tokenizer, {})

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from wikigpt.blocks.shards import TokenBlocks, write_shards
+from conftest import write_shards
+from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model import GPT, GPTConfig
 from wikigpt.tokenizers import CharTokenizer
@@ -14,7 +15,7 @@ TEXTS = ["L’été à Nîmes.", "ж", "", "abc abc abc"]
 @pytest.fixture
 def blocks(tmp_path):
     tokenizer = CharTokenizer.train(TEXTS, min_count=2)
-    write_shards(tmp_path, tokenizer, [("validation", text) for text in TEXTS], {})
+    write_shards(tmp_path, tokenizer, [("validation", text) for text in TEXTS])
     return TokenBlocks(tmp_path, "validation", tokenizer, 8)
 
 

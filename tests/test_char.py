@@ -29,6 +29,21 @@ def test_save_and_load_change_nothing(tmp_path_factory, sample, text):
     assert loaded.decode(loaded.encode(text)) == text
 
 
+@given(st.text(), unicode_text, st.sampled_from(["bytes", "error"]))
+def test_the_bulk_encoder_gives_the_same_ids_and_the_same_errors(text, sample, unseen):
+    tokenizer = CharTokenizer.train([sample, SAMPLE], unseen=unseen)
+    encode = tokenizer.bulk_encoder()
+    for case in (text, SAMPLE + text, sample + "\U0010ffffж\x7f" * 2):
+        try:
+            expected = tokenizer.encode(case)
+        except UserError as error:
+            with pytest.raises(UserError) as caught:
+                encode(case)
+            assert str(caught.value) == str(error)
+        else:
+            assert encode(case).tolist() == expected
+
+
 def test_ids_by_hand():
     tokenizer = CharTokenizer.train(["cab", "b"])
     assert tokenizer.encode("abc") == [257, 258, 259]

@@ -1,4 +1,6 @@
+import json
 import unicodedata
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -102,6 +104,20 @@ def test_the_report_adds_up():
         "found", "repeated lead", "left-out sections", "empty parentheses", "near duplicate", "kept"
     ]  # fmt: skip
     assert "50.00%" in lines[-2]
+
+
+def test_reports_of_parts_merge_into_the_report_of_the_whole():
+    whole, halves = CleaningReport(), [CleaningReport(), CleaningReport()]
+    texts = ["a {{x}}b", "e\u0301", "aa {{yy}}b", "c" * 100, "d (, e)", "f", "gg"]
+    for i, raw in enumerate(texts):
+        for report in (whole, halves[i < 3]):
+            text = parse_article({"name": "A", "text": raw}, "fr", report).text
+            report.drop("too short", text) if len(text) < 2 else report.keep(text)
+    assert whole.rules and whole.dropped and len(whole.lengths) > 1
+    by_json = [CleaningReport.from_dict(json.loads(json.dumps(asdict(r)))) for r in halves]
+    assert by_json == halves
+    assert CleaningReport.merged(by_json) == whole
+    assert CleaningReport.merged([]) == CleaningReport()
 
 
 def test_an_empty_report_can_be_shown(tmp_path):

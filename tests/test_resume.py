@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from conftest import tiny_config
 from wikigpt.blocks.prepare import prepare
 from wikigpt.config import Config, save_config
+from wikigpt.training.checkpoint import load_state
 from wikigpt.training.logging import read_metrics
 
 # A real thread count: the sums inside a matrix product depend on it.
@@ -43,7 +44,7 @@ def lines_of(config: Config) -> int:
 
 
 def wait_for_progress(process: subprocess.Popen, config: Config, more: int) -> None:
-    before, deadline = lines_of(config), time.monotonic() + 120
+    before, deadline = lines_of(config), time.monotonic() + 300
     while lines_of(config) < before + more and process.poll() is None:
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.005)
@@ -53,16 +54,26 @@ def final_weights(config: Config, which: str) -> bytes:
     return (config.run_path / "checkpoints" / which / "model.safetensors").read_bytes()
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path):
-    whole = make_config(small_corpus, tmp_path, "whole")
+def few_articles(corpus: Path, folder: Path) -> Path:
+    """So few that the steps of a test go through them more than once."""
+    path = folder / "few.jsonl"
+    path.write_bytes(b"".join(corpus.read_bytes().splitlines(keepends=True)[:100]))
+    return path
+
+
+@pytest.mark.parametrize("blocks", ["shards", "streaming"])
+def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path, blocks):
+    corpus = small_corpus if blocks == "shards" else few_articles(small_corpus, tmp_path)
+    whole = make_config(corpus, tmp_path, "whole", blocks=blocks)
     prepare(whole, say=lambda _: None)
     process = start(tmp_path, whole)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
 
-    killed = make_config(small_corpus, tmp_path, "killed")
+    killed = make_config(corpus, tmp_path, "killed", blocks=blocks)
     dice, deaths = random.Random(), 0
-    for _ in range(3):
+    kills = 3 if blocks == "shards" else 2
+    for _ in range(kills):
         process = start(tmp_path, killed)
         # Some lines on, then anywhere: in a step, in an evaluation, in a save.
         wait_for_progress(process, killed, more=dice.randint(8, 30))
@@ -70,9 +81,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
         process.send_signal(signal.SIGKILL)
         deaths += process.wait() == -signal.SIGKILL
         process.stdout.close()
-    assert deaths == 3
+    assert deaths == kills
     process = start(tmp_path, killed)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "going on from step" in output
 
@@ -85,6 +96,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
     scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
     assert scores[0] == scores[1] and len(scores[0]) == 6
     assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
+    if blocks == "streaming":
+        ends = [load_state(c.run_path / "checkpoints" / "last")["blocks"] for c in (whole, killed)]
+        assert ends[0] == ends[1] and ends[0]["epoch"] > 0
+        assert not list(tmp_path.glob("data/shards/*/*train*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

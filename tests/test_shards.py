@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import tiny_config, write_jsonl
+from conftest import tiny_config, write_jsonl, write_shards
 from wikigpt.blocks.prepare import prepare
-from wikigpt.blocks.shards import IGNORE, TokenBlocks, write_shards
+from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.corpus.reading import read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.tokenizers import CharTokenizer
@@ -16,15 +16,17 @@ unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
 TOKENIZER = CharTokenizer.train(["abcé "])
 
 
-def write(folder, texts, tokenizer=TOKENIZER, shard_tokens=100):
-    documents = [("train", text) for text in texts] + [("validation", "a")]
-    return write_shards(folder, tokenizer, documents, {}, shard_tokens)
+def write(folder, *parts, tokenizer=TOKENIZER):
+    """The texts of each part, in the training split; the last has a document for validation."""
+    documents = [[("train", text) for text in texts] for texts in parts]
+    return write_shards(folder, tokenizer, *documents, [("validation", "a")])
 
 
-@given(st.lists(unicode_text), st.integers(1, 9), st.integers(1, 30))
-def test_every_token_is_a_target_exactly_once(tmp_path_factory, texts, block_size, shard_tokens):
+@given(st.lists(st.lists(unicode_text)), st.integers(1, 9))
+def test_every_token_is_a_target_exactly_once(tmp_path_factory, parts, block_size):
     folder = tmp_path_factory.mktemp("shards")
-    write(folder, texts, shard_tokens=shard_tokens)
+    write(folder, *parts)
+    texts = [text for part in parts for text in part]
     blocks = TokenBlocks(folder, "train", TOKENIZER, block_size)
     # By hand: documents joined with end-of-text, in order.
     stream = [0]
@@ -52,16 +54,16 @@ def test_shards_of_another_tokenizer_are_an_error(tmp_path):
 def test_missing_and_damaged_shards_are_errors(tmp_path):
     with pytest.raises(UserError, match="no token shards"):
         TokenBlocks(tmp_path, "train", TOKENIZER, 8)
-    write(tmp_path, ["abc" * 100])
-    shard = tmp_path / "train_00001.bin"
+    write(tmp_path, ["abc"], ["abc" * 100])
+    shard = tmp_path / "00001.train.bin"
     shard.write_bytes(shard.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"train_00001\.bin is missing or damaged"):
+    with pytest.raises(UserError, match=r"00001\.train\.bin is missing or damaged"):
         TokenBlocks(tmp_path, "train", TOKENIZER, 8)
 
 
 def test_a_vocabulary_beyond_two_bytes_gets_four(tmp_path):
     large = CharTokenizer(map(chr, range(0x10000, 0x10000 + 70_000)))
-    manifest = write(tmp_path, [chr(0x10000 + 69_999)], large)
+    manifest = write(tmp_path, [chr(0x10000 + 69_999)], tokenizer=large)
     assert manifest["splits"]["train"]["dtype"] == "uint32"
     ids_BT, targets_BT = TokenBlocks(tmp_path, "train", large, 4).batch([0])
     assert targets_BT[0, 0] == large.vocab_size - 1 == 70_256

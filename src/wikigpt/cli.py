@@ -98,15 +98,25 @@ def _download(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     from wikigpt.blocks.prepare import prepare
+    from wikigpt.blocks.shards import TokenBlocks
 
     data = prepare(_load(options))
     print(f"{relative(data.folder)}: {data.tokenizer.vocab_size} tokens in the vocabulary")
-    for name, blocks in (("train", data.train), ("validation", data.validation)):
-        c = blocks.counts
-        padding = len(blocks) * blocks.block_size - c.tokens
+    for name, blocks, c in (
+        ("train", data.train, data.train_counts),
+        ("validation", data.validation, data.validation.counts),
+    ):
+        if isinstance(blocks, TokenBlocks):
+            padding = len(blocks) * blocks.block_size - c.tokens
+            where = (
+                f"in {len(blocks):,} blocks of {blocks.block_size}; tokens dropped: 0, "
+                f"padding: {padding}"
+            )
+        else:
+            where = "counted and not kept: they are streamed from the raw files"
         print(
-            f"  {name:<10} {c.documents:,} documents, {c.bytes:,} bytes, {c.tokens:,} tokens in "
-            f"{len(blocks):,} blocks of {blocks.block_size}; tokens dropped: 0, padding: {padding}"
+            f"  {name:<10} {c.documents:,} documents, {c.bytes:,} bytes, {c.tokens:,} tokens "
+            + where
         )
     return 0
 

@@ -159,6 +159,10 @@ class Config:
     """Downloads and token shards; relative to the repository's root."""
     runs_dir: str = "runs"
     """Run folders; relative to the repository's root."""
+    blocks: Literal["shards", "streaming"] = "shards"
+    """`shards`: the corpus is tokenised once, onto the disk, and every batch is drawn from all of
+    it. `streaming`: the training split is read, cleaned and tokenised while it is trained on, and
+    leaves nothing on disk; articles are shuffled, but neighbouring blocks stay in one batch."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: GPTConfig = field(default_factory=GPTConfig)

@@ -1,39 +1,58 @@
 """Corpus + tokenizer -> token shards on disk, made once and found again.
 
 The shards' folder is named by a hash of everything that decides their content, so changing the
-corpus, the split or the tokenizer never meets stale tokens.
+corpus, the order of its files, the split or the tokenizer never meets stale tokens.
+
+Three passes: find duplicates, if they are to go; train the tokenizer; tokenise, a part for each raw
+file (parts.py) on all cores (workers.py). What each pass made stays in `<folder>.partial` until all
+is there, so whoever is interrupted, by Ctrl-C or by a power cut, goes on with the next file.
+
+With `blocks: streaming` the third pass writes the validation split and only counts the tokens of
+the training split; streaming.py makes them again while they are trained on.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+from tqdm import tqdm
 
-from wikigpt.blocks.shards import TokenBlocks, write_shards
+from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished
+from wikigpt.blocks.shards import Counts, TokenBlocks, merge_parts
+from wikigpt.blocks.workers import usable_cores, write_parts
 from wikigpt.config import Config, relative
-from wikigpt.corpus.cleaning import CleaningReport
+from wikigpt.corpus.articles import Article
+from wikigpt.corpus.dedup import Duplicates
 from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.tokenizers import CharTokenizer, load_tokenizer
 
-# Part of the folder's name: raise it whenever the same input would give other tokens.
-FORMAT = 2
+if TYPE_CHECKING:
+    from wikigpt.blocks.streaming import StreamedBlocks
 
 
 @dataclass(frozen=True)
 class Prepared:
     folder: Path
     tokenizer: CharTokenizer
-    train: TokenBlocks
+    train: "TokenBlocks | StreamedBlocks"
     validation: TokenBlocks
     manifest: dict[str, Any]
+
+    @property
+    def train_counts(self) -> Counts:
+        """What the training split holds, wherever its tokens are."""
+        entry = self.manifest["splits"]["train"]
+        return Counts(**{f.name: entry[f.name] for f in fields(Counts)})
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
@@ -47,83 +66,171 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
     sources = raw_files(config)
     options = {"corpus": asdict(config.corpus), "tokenizer": asdict(config.tokenizer)}
     options["corpus"].pop("files")
-    decides = json.dumps([FORMAT, options, sorted(sources.values())], sort_keys=True)
+    # In their order, which is the order of the tokens.
+    files = [(path.name, digest) for path, digest in sources.items()]
+    streamed = config.blocks == "streaming"
+    made = [FORMAT, options, files] + (["streaming"] if streamed else [])
+    decides = json.dumps(made, sort_keys=True)
     name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
     folder = config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Whoever comes second waits, and finds the shards made.
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not (folder / "manifest.json").is_file():
-            say(f"Tokenising the corpus into {relative(folder)}")
-            _write(config, sources, folder, say)
-    tokenizer = load_tokenizer(folder)
-    train, validation = (
-        TokenBlocks(folder, split, tokenizer, config.model.block_size)
-        for split in ("train", "validation")
-    )
+            _make(config, sources, folder, say)
+        reading = _reading(config, sources, folder / "duplicates.json") if streamed else None
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    block_size = config.model.block_size
+    if reading:
+        train = _streamed(config, sources, reading, tokenizer)
+    else:
+        train = TokenBlocks(folder, "train", tokenizer, block_size)
+    validation = TokenBlocks(folder, "validation", tokenizer, block_size)
     return Prepared(folder, tokenizer, train, validation, read_json(folder / "manifest.json"))
 
 
-def _write(config: Config, sources: dict[Path, str], folder: Path, say: Callable) -> None:
-    fraction = config.corpus.validation_fraction
+def _streamed(
+    config: Config, sources: dict[Path, str], reading: Reading, tokenizer: Any
+) -> "StreamedBlocks":
+    """The training split, shuffled, as blocks that are made when they are asked for."""
+    # Here, because `datasets` takes a second to import, and who trains from shards has no need.
+    from wikigpt.blocks.streaming import StreamedBlocks
+    from wikigpt.corpus.stream import Order, Source
 
-    reading = _reading(config, sources)
+    order = Order(
+        seed=config.seed,
+        split="train",
+        validation_fraction=config.corpus.validation_fraction,
+        max_bad_share=1.0,  # the passes before have judged the corpus as a whole
+    )
+    source = Source(config.corpus.source, list(sources), reading=reading)
+    return StreamedBlocks([source], order, tokenizer, config.model.block_size)
 
-    def documents(
-        rejects: Rejects, report: CleaningReport | None = None
-    ) -> Iterator[tuple[str, str]]:
-        for article in read_articles(sources, rejects, reading, report):
-            yield split_of(article.id, fraction), article.text
 
-    if next(documents(Rejects()), None) is None:
+def _make(config: Config, sources: dict[Path, str], folder: Path, say: Callable) -> None:
+    """Whatever is missing, in a folder beside that gets its name when all is there."""
+    partial = folder.with_name(folder.name + ".partial")
+    _sweep(partial)
+    trained = partial / "tokenizer"
+    resumed = trained.is_dir()
+    if not resumed:
+        what = "corpus" if config.blocks == "shards" else "validation split"
+        say(f"Tokenising the {what} into {relative(folder)}")
+    reading = _reading(config, sources, partial / "duplicates.json")
+    if not resumed:
+        _train_tokenizer(config, sources, reading, trained)
+    tokenizer = load_tokenizer(trained)
+    jobs = part_jobs(config, sources, reading, partial)
+    notes = {job.number: finished(job, tokenizer.fingerprint) for job in jobs}
+    missing = [job for job in jobs if not notes[job.number]]
+    if resumed:
+        say(
+            f"Going on with {relative(folder)}: the tokenizer is trained, "
+            f"{len(jobs) - len(missing)} of {len(jobs)} files are tokenised."
+        )
+    try:
+        written = write_parts(missing, usable_cores())
+    finally:
+        _sweep(partial)
+    notes |= {job.number: note for job, note in zip(missing, written, strict=True)}
+    about = {
+        "source": config.corpus.source,
+        "language": config.corpus.language,
+        "validation_fraction": config.corpus.validation_fraction,
+    }
+    manifest = merge_parts(partial, [notes[job.number] for job in jobs], tokenizer, about)
+    if not manifest["splits"]["validation"]["documents"]:
+        shutil.rmtree(partial, ignore_errors=True)  # of no use to any later call
+        raise UserError(
+            f"None of the {manifest['splits']['train']['documents']} articles fell into the "
+            f"validation split ({config.corpus.validation_fraction:.0%}); use more articles, or "
+            "raise corpus.validation_fraction."
+        )
+    partial.replace(folder)
+    if manifest["rejected_records"]:
+        say(
+            f"{manifest['rejected_records']} of {manifest['records']} records were bad and set "
+            f"aside; {relative(folder / 'rejected.jsonl')} names file, line and reason of each."
+        )
+
+
+def part_jobs(
+    config: Config, sources: dict[Path, str], reading: Reading, folder: Path
+) -> list[PartJob]:
+    """One job a raw file, for whoever makes the parts; the tokenizer is in `folder`/tokenizer."""
+    found = reading.duplicates
+    return [
+        PartJob(
+            source=path,
+            sha256=digest,
+            number=number,
+            folder=folder,
+            tokenizer=folder / "tokenizer",
+            # A job goes to another process, so it takes along only what concerns its file.
+            reading=replace(reading, duplicates=found.subset([path])) if found else reading,
+            validation_fraction=config.corpus.validation_fraction,
+            kept=("validation",) if config.blocks == "streaming" else SPLITS,
+        )
+        for number, (path, digest) in enumerate(sources.items())
+    ]
+
+
+def _sweep(partial: Path) -> None:
+    """Delete what killed processes left half-written."""
+    for path in partial.glob(".*.partial"):
+        # On Windows, one that is still open belongs to a process that is just ending.
+        with contextlib.suppress(PermissionError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _train_tokenizer(
+    config: Config, sources: dict[Path, str], reading: Reading, folder: Path
+) -> None:
+    """Train on the training split, file after file, and save; `folder` appears when complete."""
+
+    def articles() -> Iterator[Article]:
+        rejects = Rejects()
+        bar = tqdm(sources, "Reading for the tokenizer", unit="file", disable=len(sources) == 1)
+        for path in bar:
+            of_this_file = Rejects(at_least=ENOUGH_RECORDS)
+            yield from read_articles([path], of_this_file, reading)
+            rejects.records += of_this_file.records
+            rejects.rejected += of_this_file.rejected
+        rejects.check()
+
+    found = articles()
+    first = next(found, None)
+    if first is None:
         names = ", ".join(relative(path) for path in sources)
         short = config.corpus.min_characters
         condition = f" of at least {short} characters" if short else ""
         raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
-    rejects, report = Rejects(), CleaningReport()
+    fraction = config.corpus.validation_fraction
     tokenizer = CharTokenizer.train(
-        (text for split, text in documents(rejects, report) if split == "train"),
+        (a.text for a in chain([first], found) if split_of(a.id, fraction) == "train"),
         config.tokenizer.min_count,
         config.tokenizer.unseen,
     )
-    about = {
-        "source": config.corpus.source,
-        "language": config.corpus.language,
-        "source_files": {path.name: digest for path, digest in sources.items()},
-        "validation_fraction": fraction,
-        "records": rejects.records,
-        "rejected_records": len(rejects.rejected),
-        "cleaning": asdict(report),
-    }
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        manifest = write_shards(partial, tokenizer, documents(Rejects()), about)
-        if not manifest["splits"]["validation"]["documents"]:
-            raise UserError(
-                f"None of the {manifest['splits']['train']['documents']} articles fell into the "
-                f"validation split ({fraction:.0%}); use more articles, or raise "
-                "corpus.validation_fraction."
-            )
-        tokenizer.save(partial)
-        if rejects.rejected:
-            rejects.save(partial / "rejected.jsonl")
-            say(
-                f"{len(rejects.rejected)} of {rejects.records} records were bad and set aside; "
-                f"{relative(folder / 'rejected.jsonl')} names file, line and reason of each."
-            )
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    tokenizer.save(aside)
+    aside.replace(folder)
 
 
-def _reading(config: Config, sources: dict[Path, str]) -> Reading:
-    """What the config says about which articles to keep; finds duplicates if they are to go."""
+def _reading(config: Config, sources: dict[Path, str], saved: Path) -> Reading:
+    """What the config says about which articles to keep; finds duplicates if they are to go.
+
+    Args:
+        saved: where the duplicates are kept, so that they are looked for once.
+    """
     corpus = config.corpus
     reading = Reading(corpus.language, corpus.min_characters)
     if corpus.duplicates == "keep":
         return reading
+    if saved.is_file() and set(read_json(saved)) == set(map(str, sources)):
+        return replace(reading, duplicates=Duplicates.load(saved))
     found = find_duplicates(sources, near=corpus.duplicates == "drop_near", reading=reading)
+    found.save(saved)
     return replace(reading, duplicates=found)
 
 

@@ -10,9 +10,10 @@ marks; a model should learn the language as it is written.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 Rule = Callable[[str], str]
 
@@ -105,6 +106,10 @@ class Touched:
     bytes: int = 0
     """UTF-8 bytes removed (NFC: by how much the text became shorter)."""
 
+    def add(self, other: "Touched") -> None:
+        self.documents += other.documents
+        self.bytes += other.bytes
+
 
 @dataclass
 class CleaningReport:
@@ -132,6 +137,34 @@ class CleaningReport:
         self.kept.bytes += len(text.encode())
         bits = len(text).bit_length()
         self.lengths[bits] = self.lengths.get(bits, 0) + 1
+
+    @classmethod
+    def merged(cls, reports: Iterable["CleaningReport"]) -> "CleaningReport":
+        """One report over all the articles of several."""
+        total = cls()
+        for report in reports:
+            total.found.add(report.found)
+            total.kept.add(report.kept)
+            for mine, theirs in (
+                (total.rules, report.rules),
+                (total.dropped, report.dropped),
+            ):
+                for name, touched in theirs.items():
+                    mine.setdefault(name, Touched()).add(touched)
+            for bits, count in report.lengths.items():
+                total.lengths[bits] = total.lengths.get(bits, 0) + count
+        return total
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CleaningReport":
+        """From `dataclasses.asdict`, also by way of JSON, whose keys are text."""
+        return cls(
+            Touched(**values["found"]),
+            Touched(**values["kept"]),
+            {name: Touched(**touched) for name, touched in values["rules"].items()},
+            {name: Touched(**touched) for name, touched in values["dropped"].items()},
+            {int(bits): count for bits, count in values["lengths"].items()},
+        )
 
     def share_dropped(self, reason: str) -> float:
         """The share of the articles that were dropped for a reason, such as `near duplicate`."""

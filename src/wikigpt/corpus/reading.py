@@ -36,18 +36,25 @@ class Rejects:
 
     max_share: float = 0.05
     """Above this share of bad records the corpus as a whole is taken to be bad."""
+    at_least: int = 1
+    """Fewer records than this are too few to judge by."""
     records: int = 0
     rejected: list[Rejected] = field(default_factory=list)
 
     def check(self, at_least: int = 1) -> None:
-        bad = len(self.rejected)
-        if self.records >= at_least and bad > self.max_share * self.records:
+        bad, enough = len(self.rejected), max(at_least, self.at_least)
+        if self.records >= enough and bad > self.max_share * self.records:
             first = self.rejected[0]
             raise UserError(
                 f"{bad} of {self.records} records are bad, more than {self.max_share:.0%}, so this "
                 f"is probably not the right file; the first: {first.file}, line {first.line}: "
                 f"{first.reason}."
             )
+
+    def load(self, path: Path) -> None:
+        """Add the rejected records of a file that `save` wrote; `records` stays as it is."""
+        with path.open(encoding="utf-8", newline="\n") as file:
+            self.rejected += (Rejected(**json.loads(line)) for line in file)
 
     def save(self, path: Path) -> None:
         with atomic_write(path) as file:

@@ -16,7 +16,7 @@ import torch
 
 from wikigpt.blocks.prepare import Prepared, prepare
 from wikigpt.blocks.sampler import indices_of_step
-from wikigpt.blocks.shards import IGNORE
+from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.config import Config, GPTConfig, relative, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
@@ -98,6 +98,8 @@ def _train(
         if state["progress"]["best"]:
             progress.best = events.Evaluation(**state["progress"]["best"])
         checkpoint.set_random_state(state["random"])
+        if not isinstance(data.train, TokenBlocks):
+            data.train.load_state_dict(state["blocks"])
     model.train()
 
     def save(path: Path) -> events.Checkpoint:
@@ -107,6 +109,8 @@ def _train(
             "random": checkpoint.random_state(),
             "precision": hardware.precision,
         }
+        if not isinstance(data.train, TokenBlocks):  # the place in shards is the number of the step
+            state["blocks"] = data.train.state_dict()
         checkpoint.save(path, model, state)
         return events.Checkpoint(progress.step, relative(path))
 
@@ -158,11 +162,16 @@ def _optimizer_step(
     """One update of the weights: forward and backward over all micro-batches, clip, step."""
     settings = config.training
     start = time.perf_counter()
-    indices = indices_of_step(config, len(data.train), progress.step)
-    ids_BT, targets_BT = data.train.batch(indices)
+    size = settings.micro_batch_size
+    if isinstance(data.train, TokenBlocks):
+        indices = indices_of_step(config, len(data.train), progress.step)
+        ids_BT, targets_BT = data.train.batch(indices)
+        which = f" (blocks {', '.join(map(str, indices[:8]))}…)"
+    else:
+        ids_BT, targets_BT = data.train.batch(size * settings.grad_accumulation_steps)
+        which = ""
     n_tokens = int((targets_BT != IGNORE).sum())
     loss = 0.0
-    size = settings.micro_batch_size
     for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
         # Each token weighs the same, however the batch is cut into micro-batches.
         share = int((targets != IGNORE).sum()) / n_tokens
@@ -173,8 +182,7 @@ def _optimizer_step(
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
-        blocks = ", ".join(map(str, indices[:8]))
-        where = f"at step {progress.step + 1}, in batch {progress.step} (blocks {blocks}…)"
+        where = f"at step {progress.step + 1}, in batch {progress.step}{which}"
         raise diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
     learning_rate = learning_rate_at(progress.step, settings)
     for group in optimizer.param_groups:
@@ -190,7 +198,7 @@ def _optimizer_step(
     return events.Step(
         step=progress.step,
         loss=loss,
-        bits_per_byte=bits_per_byte(loss, data.train.counts),
+        bits_per_byte=bits_per_byte(loss, data.train_counts),
         learning_rate=learning_rate,
         grad_norm=grad_norm,
         tokens=progress.tokens,

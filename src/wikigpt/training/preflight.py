@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Iterable
 
 import psutil
 import torch
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.blocks.sampler import indices_of_step
+from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.config import Config, relative
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
@@ -21,21 +23,19 @@ def preflight(
     settings = config.training
     random = checkpoint.random_state()
     losses, seconds = [], []
-    for k in range(3):  # the first also pays for start-up
-        ids_BT, targets_BT = data.train.batch(
-            indices_of_step(config, len(data.train), done_steps + k)
-        )
-        size = settings.micro_batch_size
+    # The first also pays for start-up.
+    for ids, targets in _micro_batches(config, data, done_steps, 3):
         start = time.perf_counter()
         with hardware.autocast():
-            ids, targets = ids_BT[:size], targets_BT[:size]
             _, loss = model(ids.to(hardware.device), targets.to(hardware.device))
         loss.backward()
         losses.append(loss.item())
         seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
     model.zero_grad(set_to_none=True)
     checkpoint.set_random_state(random)
-    tokens_per_step = size * settings.grad_accumulation_steps * config.model.block_size
+    tokens_per_step = (
+        settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
+    )
     if hardware.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
@@ -49,7 +49,7 @@ def preflight(
         precision=hardware.precision,
         why_precision=hardware.why,
         parameters=model.n_parameters,
-        train_tokens=data.train.counts.tokens,
+        train_tokens=data.train_counts.tokens,
         validation_tokens=counts.tokens,
         tokens_per_step=tokens_per_step,
         max_steps=settings.max_steps,
@@ -63,3 +63,15 @@ def preflight(
         memory_bytes=memory,
         peak_flops=hardware.peak_flops,
     )
+
+
+def _micro_batches(
+    config: Config, data: Prepared, step: int, n: int
+) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+    """Some of what the steps from `step` on will see, the very first micro-batch first."""
+    size = config.training.micro_batch_size
+    if isinstance(data.train, TokenBlocks):
+        indices = (indices_of_step(config, len(data.train), step + k)[:size] for k in range(n))
+        return map(data.train.batch, indices)
+    ids_BT, targets_BT = data.train.peek(n * size)
+    return zip(ids_BT.split(size), targets_BT.split(size), strict=True)
