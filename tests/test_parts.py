@@ -249,8 +249,9 @@ def test_a_worker_does_without_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# Real processes. So many files, so long that a signal can come between the first and the last.
-N_FILES, N_ARTICLES = 8, 4000
+# Real processes. The last file is so long that a signal always comes before its end.
+N_ARTICLES = [500] * 5 + [15_000]
+N_FILES = len(N_ARTICLES)
 DRIVER = """
 import sys
 from wikigpt.blocks import prepare
@@ -264,8 +265,8 @@ sys.exit(main(["prepare", sys.argv[2]]))
 def long_sources(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("long")
     return [
-        write_jsonl(folder / f"{f}.jsonl", articles(range(f * N_ARTICLES, (f + 1) * N_ARTICLES)))
-        for f in range(N_FILES)
+        write_jsonl(folder / f"{f}.jsonl", articles(range(f * 1000, f * 1000 + n)))
+        for f, n in enumerate(N_ARTICLES)
     ]
 
 
@@ -366,7 +367,8 @@ def test_a_worker_that_is_killed_is_told_in_one_sentence(tmp_path, long_sources)
     assert notes_in(tmp_path)
 
 
-def test_a_changed_source_or_order_makes_other_shards(tmp_path, sources):
+def test_a_changed_source_or_order_makes_other_shards(tmp_path, sources, monkeypatch):
+    monkeypatch.setattr(prepare_module, "usable_cores", lambda: 1)
     whole = prepare(config_of(sources, tmp_path), say=lambda _: None)
     turned = prepare(config_of(sources[::-1], tmp_path), say=lambda _: None)
     assert whole.folder != turned.folder
@@ -389,6 +391,7 @@ def test_duplicates_are_looked_for_once(tmp_path, sources, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             prepare(config, say=lambda _: None)
     monkeypatch.setattr(prepare_module, "find_duplicates", None)
+    monkeypatch.setattr(prepare_module, "usable_cores", lambda: 1)
     told = []
     data = prepare(config, say=told.append)
     assert "Going on with" in told[0] and "0 of 4 files" in told[0]

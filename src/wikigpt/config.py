@@ -59,12 +59,50 @@ class CorpusConfig:
 class TokenizerConfig:
     """How text becomes ids."""
 
-    kind: Literal["char"] = "char"
-    """`char`: one token a character."""
-    min_count: _Positive = 100
-    """A character gets a token of its own if the training text holds it at least this often."""
-    unseen: Literal["bytes", "error"] = "bytes"
-    """What encoding does with any other character: spell it in UTF-8 bytes, or stop."""
+    kind: Literal["char", "byte", "bpe", "sentencepiece"] = "char"
+    """`char`: one token a character. `byte`: one a byte of UTF-8. `bpe`: byte pairs, merged as in
+    GPT-2. `sentencepiece`: the library of that name. A key below that is not of this kind must be
+    left out; what is left out takes the default of the kind."""
+    min_count: _Positive | None = None
+    """For `char`: a character gets a token of its own if the training text holds it at least this
+    often; 100 by default."""
+    unseen: Literal["bytes", "error"] | None = None
+    """For `char`, what encoding does with any other character: spell it in UTF-8 `bytes` (the
+    default), or stop with an `error`."""
+    vocab_size: _Positive | None = None
+    """For `bpe` and `sentencepiece`: number of tokens, with the bytes and end-of-text; 8192 by
+    default."""
+    pattern: str | None = None
+    """For `bpe`, where text is cut before pairs are merged: `french` (the default), `gpt2`, `gpt4`
+    or a regular expression of your own."""
+    model_type: Literal["unigram", "bpe"] | None = None
+    """For `sentencepiece`: how it learns; `unigram` by default."""
+    sample_bytes: _Positive | None = None
+    """For `bpe` and `sentencepiece`: train on so much text at most, taken evenly from the whole
+    training split and held in memory; 100,000,000 by default."""
+
+    def __post_init__(self) -> None:
+        of_this_kind = _TOKENIZER_DEFAULTS[self.kind]
+        for f in fields(self):
+            if f.name == "kind":
+                continue
+            value = getattr(self, f.name)
+            if value is None:
+                setattr(self, f.name, of_this_kind.get(f.name))
+            elif f.name not in of_this_kind:
+                kinds = [kind for kind, keys in _TOKENIZER_DEFAULTS.items() if f.name in keys]
+                raise ValueError(
+                    f"{f.name} is for kind {' and '.join(kinds)}, and kind is {self.kind}; leave "
+                    f"it out, or say {f.name}: null"
+                )
+
+
+_TOKENIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "char": {"min_count": 100, "unseen": "bytes"},
+    "byte": {},
+    "bpe": {"vocab_size": 8192, "pattern": "french", "sample_bytes": 10**8},
+    "sentencepiece": {"vocab_size": 8192, "model_type": "unigram", "sample_bytes": 10**8},
+}
 
 
 @dataclass(config=_STRICT)
@@ -269,7 +307,7 @@ def with_vocabulary(config: GPTConfig, vocab_size: int) -> GPTConfig:
     if config.vocab_size not in (0, vocab_size):
         raise UserError(
             f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} tokens; "
-            "leave vocab_size out of the config."
+            "leave model.vocab_size out of the config."
         )
     return replace(config, vocab_size=vocab_size)
 
@@ -308,6 +346,8 @@ def _full_name(key: str) -> str:
     matches = [k for k in known if k == key or k.split(".")[-1] == key]
     if len(matches) == 1:
         return matches[0]
+    if matches:
+        raise UserError(f"{key!r} could be {' or '.join(matches)}; write it in full.")
     raise UserError(f"Unknown config key {key!r}{_nearest(key)}.")
 
 

@@ -34,7 +34,7 @@ from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
-from wikigpt.tokenizers import CharTokenizer, load_tokenizer
+from wikigpt.tokenizers import load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from wikigpt.blocks.streaming import StreamedBlocks
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Prepared:
     folder: Path
-    tokenizer: CharTokenizer
+    tokenizer: Any
     train: "TokenBlocks | StreamedBlocks"
     validation: TokenBlocks
     manifest: dict[str, Any]
@@ -206,10 +206,9 @@ def _train_tokenizer(
         condition = f" of at least {short} characters" if short else ""
         raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
     fraction = config.corpus.validation_fraction
-    tokenizer = CharTokenizer.train(
+    tokenizer = train_tokenizer(
+        config.tokenizer,
         (a.text for a in chain([first], found) if split_of(a.id, fraction) == "train"),
-        config.tokenizer.min_count,
-        config.tokenizer.unseen,
     )
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

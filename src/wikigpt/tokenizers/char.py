@@ -12,12 +12,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from wikigpt.errors import UserError
 from wikigpt.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -135,6 +138,12 @@ class CharTokenizer:
             text.append(self.characters[i - self._first_character] if is_character else END_OF_TEXT)
         text.append(pending.decode("utf-8", errors="replace"))
         return "".join(text)
+
+    def to_hub(self, model_max_length: int | None = None) -> "PreTrainedTokenizerFast":
+        """The twin: a tokenizer of the Hugging Face ecosystem that gives the same ids."""
+        from wikigpt.tokenizers.export import char_to_hub  # transformers takes a while to import
+
+        return char_to_hub(self, model_max_length)
 
     def _vocabulary(self) -> dict[str, str]:
         return {"kind": self.kind, "unseen": self.unseen, "characters": "".join(self.characters)}

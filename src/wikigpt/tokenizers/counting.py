@@ -1,0 +1,82 @@
+"""How often does each piece occur? Texts stream in; memory grows with the distinct pieces only.
+
+A large text is counted by several processes, a chunk at a time. The counts are sums, so they don't
+depend on how many processes there are or which of them is done first.
+"""
+
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+
+from wikigpt.errors import UserError
+from wikigpt.tokenizers.patterns import splitter
+
+CHUNK_CHARACTERS = 2**22
+# A process takes about a second to start, in which one core counts some ten million characters.
+CHUNKS_ALONE = 4
+
+
+def count_pieces(
+    texts: Iterable[str],
+    pattern: str,
+    processes: int | None = None,
+    chunk_characters: int = CHUNK_CHARACTERS,
+) -> Counter[str]:
+    """The pieces into which `pattern` cuts `texts`, with their counts.
+
+    Args:
+        processes: by default one a core, started only if there is enough text to pay for them.
+
+    Raises:
+        UserError: a process was stopped from outside.
+    """
+    processes = processes or os.cpu_count() or 1
+    chunks = _chunks(texts, chunk_characters)
+    counts: Counter[str] = Counter()
+    for chunk in chunks if processes == 1 else islice(chunks, CHUNKS_ALONE):
+        counts.update(_count(pattern, chunk))
+    first = next(chunks, None)
+    if first is None:
+        return counts
+    # Spawned, not forked: the same everywhere, and safe beside the threads of torch.
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, spawn) as pool:
+            # Few chunks at a time are on their way: the texts must not pile up in memory.
+            waiting = deque([pool.submit(_count, pattern, first)])
+            for chunk in chunks:
+                waiting.append(pool.submit(_count, pattern, chunk))
+                if len(waiting) > 2 * processes:
+                    counts.update(waiting.popleft().result())
+            for future in waiting:
+                counts.update(future.result())
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that counted words was stopped: by the system for want of memory (train on "
+            "less text), or because a script starts training outside `if __name__ == '__main__':`."
+        ) from None
+    return counts
+
+
+def _count(pattern: str, texts: list[str]) -> Counter[str]:
+    split = splitter(pattern)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(split(text))
+    return counts
+
+
+def _chunks(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    chunk, size = [], 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= characters:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
