@@ -52,12 +52,14 @@ def timeless(config):
     ]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path, workers):
-    whole = make_config(small_corpus, tmp_path, "whole")
+@pytest.mark.parametrize(
+    ("blocks", "workers"), [("shards", 0), ("shards", 2), ("streaming", 0), ("streaming", 1)]
+)
+def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path, blocks, workers):
+    whole = make_config(small_corpus, tmp_path, "whole", blocks=blocks)
     list(train(whole, say=lambda _: None))
-    pieces = make_config(small_corpus, tmp_path, "pieces", data_workers=workers)
-    assert len(prepare(whole).train) < 45 * 8, "the run must cross from pass to pass"
+    pieces = make_config(small_corpus, tmp_path, "pieces", blocks=blocks, data_workers=workers)
+    assert prepare(whole).train_counts.tokens < 45 * 8 * 32, "the run must cross from pass to pass"
     for stop_at in (1, 13, 27, 59):
         for event in train(pieces, say=lambda _: None):
             if isinstance(event, events.Step) and event.step == stop_at:
@@ -67,12 +69,16 @@ def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path,
     assert timeless(whole) == timeless(pieces) and len(timeless(whole)) == 60 + 2 * 6
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path):
-    whole = make_config(small_corpus, tmp_path, "whole", max_steps=90)
+@pytest.mark.parametrize(("blocks", "workers", "kills"), [("shards", 2, 2), ("streaming", 1, 1)])
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    small_corpus, tmp_path, blocks, workers, kills
+):
+    settings = {"max_steps": 90, "blocks": blocks, "data_workers": workers}
+    whole = make_config(small_corpus, tmp_path, "whole", **settings)
     list(train(whole, say=lambda _: None))
-    killed = make_config(small_corpus, tmp_path, "killed", max_steps=90)
+    killed = make_config(small_corpus, tmp_path, "killed", **settings)
     dice, deaths = random.Random(), 0
-    for _ in range(2):
+    for _ in range(kills):
         process = start(tmp_path, killed)
         # Some lines on, then anywhere: in a step, in an evaluation, in a save.
         wait_for_progress(process, killed, more=dice.randint(8, 24))
@@ -80,7 +86,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
         process.send_signal(signal.SIGKILL)
         deaths += process.wait() == -signal.SIGKILL
         process.stdout.close()
-    assert deaths == 2 and lines_of(killed)
+    assert deaths == kills and lines_of(killed)
     process = start(tmp_path, killed)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output

@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token")
     command.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
     command.add_argument("--seed", type=int, help="makes the completion repeatable")
+    command = add("export", _export, "Make a run's folder one that transformers and the hub load.")
+    command.add_argument("run_folder", help="such as runs/char-gpt")
     return parser
 
 
@@ -230,6 +232,14 @@ def _generate(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         print(piece, end="", flush=True)
     print()
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from wikigpt.training.export import export_run
+
+    folder = relative(export_run(options.run_folder))
+    print(f'{folder} is a model folder now: AutoModelForCausalLM.from_pretrained("{folder}")')
     return 0
 
 

@@ -207,6 +207,12 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    def __post_init__(self) -> None:
+        if self.blocks == "streaming" and self.training.data_workers > 1:
+            raise ValueError(
+                "a stream is read by one process: training.data_workers must be 0 or 1"
+            )
+
     @property
     def data_path(self) -> Path:
         return find_root() / self.data_dir

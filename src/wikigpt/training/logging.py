@@ -91,6 +91,10 @@ def _readable(sample: dict[str, Any]) -> str:
 
 
 def _markdown(sample: Sample) -> str:
-    """The prompt in bold, then the completion; what a model writes must not become mark-up."""
-    plain = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", sample.text).replace("\n", "  \n")
-    return f"**{sample.prompt.strip()}** {plain.strip()}"
+    """The prompt in bold, then the completion."""
+    return f"**{sample.prompt.strip()}** {plain_markdown(sample.text).strip()}"
+
+
+def plain_markdown(text: str) -> str:
+    """What a model writes must not become mark-up."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", "  \n")

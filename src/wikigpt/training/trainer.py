@@ -38,10 +38,12 @@ from transformers import logging as hub_logging
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, GPTConfig, relative
+from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
 from wikigpt.training import checkpoint, events, loop
+from wikigpt.training.export import export_run
 from wikigpt.training.hardware import Hardware, detect, synchronize
 from wikigpt.training.lockstep import in_lockstep
 from wikigpt.training.logging import RunLogger
@@ -168,7 +170,7 @@ class _Run(TrainerCallback):
         self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
         say: Callable[[str], None], tell: Callable[[events.Event], None], stop: StopRequest,
     ) -> None:  # fmt: skip
-        self.config, self.data, self.tell, self.stop = config, data, tell, stop
+        self.config, self.data, self.say, self.tell, self.stop = config, data, say, tell, stop
         self.folder = open_run(config, data, fresh)
         found = newest_whole(self.folder / "checkpoints", say)
         self.kept, state = found if found else (None, None)
@@ -215,6 +217,10 @@ class _Run(TrainerCallback):
             hub_logging.enable_progress_bar()
             self.logger.close()
         if progress.step == settings.max_steps:
+            try:
+                export_run(self.folder)
+            except UserError as error:  # the run is whole without
+                self.say(f"{relative(self.folder)} can't be exported: {error}")
             self.tell(events.Finished(progress.step, progress.seconds, progress.best))
         elif self.stop.reason:
             self.tell(events.Stopped(progress.step, self.stop.reason))
@@ -245,7 +251,7 @@ class _Run(TrainerCallback):
         step = events.Step(
             step=progress.step,
             loss=loss,
-            bits_per_byte=bits_per_byte(loss, self.data.train.counts),
+            bits_per_byte=bits_per_byte(loss, self.data.train_counts),
             learning_rate=logs["learning_rate"],
             grad_norm=logs["grad_norm"],
             tokens=progress.tokens,

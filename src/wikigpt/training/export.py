@@ -1,0 +1,181 @@
+"""A run folder becomes a model folder: everything that transformers and the hub expect.
+
+    AutoModelForCausalLM.from_pretrained("runs/gpt2-tiny")
+    AutoTokenizer.from_pretrained("runs/gpt2-tiny")
+    pipeline("text-generation", "runs/gpt2-tiny")
+
+load it, and the model's and the tokenizer's `push_to_hub` publish it. The weights are those of checkpoints/best, whichever engine trained
+them. Each file is written aside and renamed, so a folder that was loadable stays so.
+"""
+
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import GenerationConfig
+
+from wikigpt.config import Config
+from wikigpt.errors import UserError
+from wikigpt.files import read_json
+from wikigpt.model.generate import complete
+from wikigpt.model.gpt import GPT
+from wikigpt.model.twin import to_transformers
+from wikigpt.training import checkpoint
+from wikigpt.training.logging import plain_markdown
+from wikigpt.training.run_folder import load_run
+
+# What the text of a source is under; data/README.md says more.
+LICENCES = {
+    "wikipedia-leads": "cc-by-sa-4.0",
+    "kaggle": "cc-by-sa-4.0",
+    "hub": "cc-by-sa-4.0",
+    "files": "other",
+}
+
+
+def export_run(folder: str | Path) -> Path:
+    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and a model card
+    (README.md) into a run's folder.
+
+    Raises:
+        UserError: no run there, no checkpoint yet, or a tokenizer that tokenizer.json can't hold.
+    """
+    folder = Path(folder)
+    model, tokenizer, config = load_run(folder)
+    if not hasattr(tokenizer, "to_hub"):
+        raise UserError(
+            f"A {tokenizer.kind} tokenizer has no tokenizer.json; train with tokenizer.kind=bpe or "
+            "char to export a run."
+        )
+    hub_tokenizer = tokenizer.to_hub()
+    hub_tokenizer.model_max_length = model.config.block_size
+    twin = to_transformers(model, tokenizer.end_of_text_id)
+    twin.generation_config = _generation_config(model, tokenizer, config)
+    aside = folder / ".export.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        twin.save_pretrained(aside)
+        hub_tokenizer.save_pretrained(aside)
+        card = model_card(folder, model, tokenizer, config)
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        for path in sorted(aside.iterdir()):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _generation_config(model: GPT, tokenizer: Any, config: Config) -> GenerationConfig:
+    """It ends by itself at an end-of-text, or where the learned positions end."""
+    end, temperature = tokenizer.end_of_text_id, config.sampling.temperature
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    return GenerationConfig(
+        bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        max_length=model.config.block_size, **sampling,
+    )  # fmt: skip
+
+
+def model_card(folder: Path, model: GPT, tokenizer: Any, config: Config) -> str:
+    """What it is, what it was made of, what it reached, what it writes; Markdown."""
+    manifest = read_json(folder / "corpus.json")
+    best = _best(folder)
+    train, validation = (manifest["splits"][split] for split in ("train", "validation"))
+    licence = LICENCES[config.corpus.source]
+    front = {
+        "language": config.corpus.language,
+        "license": licence,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["wikipedia", "pretrained-from-scratch", "wikigpt"],
+    }
+    shape = model.config
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    samples = "\n\n".join(
+        f"> **{prompt.strip()}** {_quoted(_write(model, tokenizer, prompt, config))}"
+        for prompt in config.sampling.prompts
+    )
+    source = config.corpus.dataset or config.corpus.source
+    whose = (
+        "Text of Wikipedia by its authors, CC BY-SA 4.0 "
+        "(https://creativecommons.org/licenses/by-sa/4.0/), older parts also under the GFDL. What "
+        "the model writes may repeat passages of it: name Wikipedia when you publish them."
+        if licence != "other"
+        else "Trained on files of its maker; ask them under which licence."
+    )
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
+---
+
+# {config.name}
+
+A GPT-2 of {model.n_parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width \
+{shape.n_embd}, context {shape.block_size}), trained from scratch with \
+wikigpt to continue text. It knows no instructions, and what it writes is not to be taken for true.
+
+## Use
+
+```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{config.name}")
+model = AutoModelForCausalLM.from_pretrained("{config.name}")
+# A document begins after an end-of-text; begin yours like that.
+ids = [tokenizer.bos_token_id, *tokenizer("{config.sampling.prompts[0]}").input_ids]
+print(tokenizer.decode(model.generate(torch.tensor([ids]))[0]))
+```
+
+To publish it: `model.push_to_hub("you/{config.name}"); tokenizer.push_to_hub("you/{config.name}")`.
+
+## Data and licence
+
+{source}, language {config.corpus.language}: {train["documents"]:,} articles, {train["bytes"]:,} \
+bytes, {train["tokens"]:,} tokens to train on; {validation["documents"]:,} articles, \
+{validation["bytes"]:,} bytes to validate on. {whose}
+
+Tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens.
+
+## Numbers
+
+| on the whole validation split, after {best["step"]:,} of {config.training.max_steps:,} steps | |
+|---|---|
+| bits per byte | {best["bits_per_byte"]:.3f} |
+| nats per character | {best["nats_per_char"]:.3f} |
+| nats per token | {best["nats_per_token"]:.3f} |
+
+Trained with Python {platform.python_version()}, {packages}, engine `{config.training.engine}`, \
+seed {config.seed}. All settings are in config.yaml.
+
+## Samples
+
+Temperature {config.sampling.temperature}, seed {config.seed}, not chosen by hand:
+
+{samples}
+"""
+
+
+def _best(folder: Path) -> dict[str, Any]:
+    checkpoints = folder / "checkpoints"
+    which = "best" if checkpoint.find(checkpoints / "best") else "last"
+    best = checkpoint.load_state(checkpoints / which)["progress"]["best"]
+    if best is None:
+        raise UserError(f"{folder} has not been evaluated yet; train on.")
+    return best
+
+
+def _write(model: GPT, tokenizer: Any, prompt: str, config: Config) -> str:
+    settings = config.sampling
+    return "".join(
+        complete(
+            model, tokenizer, prompt, settings.max_new_tokens,
+            temperature=settings.temperature, seed=config.seed,
+        )
+    )  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    return plain_markdown(text).strip().replace("\n", "\n> ")
