@@ -12,6 +12,7 @@ from conftest import tiny_config
 from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import TokenBlocks
+from wikigpt.config import load_config
 from wikigpt.errors import UserError
 from wikigpt.model.gpt import GPT
 from wikigpt.plots import plot_runs
@@ -309,3 +310,15 @@ def test_another_engine_is_another_experiment(trainer, small_corpus, tmp_path):
     run(trainer)
     with pytest.raises(UserError, match=r"training\.engine: trainer -> own"):
         run(tiny_config(small_corpus, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("tiny", 1.3e6, 1.5e6), ("mini", 10e6, 15e6), ("small", 124e6, 125e6)],
+)
+def test_the_configs_are_of_the_size_they_say(name, least, most):
+    config = load_config(f"configs/gpt2-{name}.yaml")
+    assert (config.name, config.training.engine) == (f"gpt2-{name}", "trainer")
+    with torch.device("meta"):
+        model = GPT(loop.with_vocabulary(config.model, config.tokenizer.vocab_size))
+    assert least < model.n_parameters < most

@@ -4,13 +4,13 @@
     AutoTokenizer.from_pretrained("runs/gpt2-tiny")
     pipeline("text-generation", "runs/gpt2-tiny")
 
-load it, and the model's and the tokenizer's `push_to_hub` publish it. The weights are those of checkpoints/best, whichever engine trained
-them. Each file is written aside and renamed, so a folder that was loadable stays so.
+load it, and the `push_to_hub` of model and tokenizer publish it. The weights are those of
+checkpoints/best, whichever engine trained them. Each file is written aside and renamed, so a folder
+that was loadable stays so.
 """
 
 import platform
 import shutil
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
