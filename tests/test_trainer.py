@@ -239,6 +239,13 @@ def test_without_a_whole_checkpoint_it_does_not_quietly_begin_again(left):
     assert of(events.Step, run(left, fresh=True))[0].step == 1
 
 
+def test_the_random_state_of_two_processes_is_not_gone_on_from_by_one(left):
+    mark = left.run_path / "checkpoints" / "checkpoint-10" / "whole.json"
+    mark.write_text(mark.read_text("utf-8").replace('"processes": 1', '"processes": 2'), "utf-8")
+    with pytest.raises(UserError, match="random state of 2 processes, and these are 1"):
+        run(left)
+
+
 def test_a_first_checkpoint_cut_short_costs_its_steps_only(left):
     shutil.rmtree(left.run_path / "checkpoints" / "checkpoint-8")
     (left.run_path / "checkpoints" / "checkpoint-10" / "whole.json").unlink()

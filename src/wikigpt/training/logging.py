@@ -74,6 +74,16 @@ class RunLogger:
         self._board.close()
 
 
+class NoLogger:
+    """In the place of a RunLogger where another process writes."""
+
+    def log(self, event: Step | Evaluation | Sample) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's metrics.jsonl; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"

@@ -8,6 +8,7 @@ run that was killed and resumed ends with the same bits as one that was not.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model.generate import complete
 from wikigpt.model.gpt import GPT
-from wikigpt.training import checkpoint, events
+from wikigpt.training import checkpoint, events, processes
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
-from wikigpt.training.logging import RunLogger
+from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.optim import learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
 from wikigpt.training.run_folder import open_run, run_lock
@@ -61,10 +62,11 @@ def train(
     data = prepare(config, say)
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
-    pick_device(settings.device)
+    device = pick_device(settings.device)
+    processes.check(config)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
-    with run_lock(config):
+    with processes.group(device), run_lock(config) if processes.is_first() else nullcontext():
         if settings.engine == "trainer":
             # It stands on this module, and its imports take seconds that the own loop can save.
             from wikigpt.training.trainer import train_with_trainer
@@ -77,14 +79,17 @@ def train(
 def _train(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
 ) -> Iterator[events.Event]:
-    settings = config.training
-    folder = open_run(config, data, fresh)
+    settings, first = config.training, processes.is_first()
+    folder = open_run(config, data, fresh) if first else config.run_path
+    processes.wait_for_all()
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
     # `best` is as complete as `last`, only older.
     start = last if checkpoint.find(last) else best
     state = checkpoint.load_state(start) if checkpoint.find(start) else None
     # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
-    hardware = detect(replace(settings, precision=state["precision"]) if state else settings)
+    hardware = processes.from_first(
+        detect(replace(settings, precision=state["precision"]) if state else settings)
+    )
     if state:
         hardware = replace(hardware, why="as in the first part of this run")
     torch.manual_seed(config.seed)
@@ -111,15 +116,17 @@ def _train(
         }
         if not isinstance(data.train, TokenBlocks):  # the place in shards is the number of the step
             state["blocks"] = data.train.state_dict()
-        checkpoint.save(path, model, state)
+        if first:
+            checkpoint.save(path, model, state)
         return events.Checkpoint(progress.step, relative(path))
 
-    logger = RunLogger(folder, progress.step, hyperparameters(config))
+    logger = RunLogger(folder, progress.step, hyperparameters(config)) if first else NoLogger()
     try:
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
                 yield preflight(config, data, hardware, model, progress.step)
             while True:
+                stop.reason = processes.from_any(stop.reason)
                 if stop.reason:
                     yield save(last)
                     yield events.Stopped(progress.step, stop.reason)
@@ -164,13 +171,16 @@ def _optimizer_step(
     start = time.perf_counter()
     size = settings.micro_batch_size
     if isinstance(data.train, TokenBlocks):
-        indices = indices_of_step(config, len(data.train), progress.step)
+        indices = indices_of_step(
+            config, len(data.train), progress.step, processes.rank(), processes.world_size()
+        )
         ids_BT, targets_BT = data.train.batch(indices)
         which = f" (blocks {', '.join(map(str, indices[:8]))}…)"
     else:
-        ids_BT, targets_BT = data.train.batch(size * settings.grad_accumulation_steps)
+        batch = data.train.batch(size * settings.grad_accumulation_steps)
+        ids_BT, targets_BT = map(processes.my_share, batch)
         which = ""
-    n_tokens = int((targets_BT != IGNORE).sum())
+    n_tokens = int(processes.total(int((targets_BT != IGNORE).sum()), hardware.device))
     loss = 0.0
     for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
         # Each token weighs the same, however the batch is cut into micro-batches.
@@ -179,6 +189,8 @@ def _optimizer_step(
             _, mean_loss = model(ids.to(hardware.device), targets.to(hardware.device))
         (mean_loss * share).backward()
         loss += mean_loss.item() * share
+    loss = processes.total(loss, hardware.device)
+    processes.sum_gradients(model)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
@@ -203,7 +215,10 @@ def _optimizer_step(
         grad_norm=grad_norm,
         tokens=progress.tokens,
         tokens_per_second=n_tokens / seconds,
-        mfu=n_tokens / seconds * model.flops_per_token / hardware.peak_flops,
+        mfu=n_tokens
+        / seconds
+        * model.flops_per_token
+        / (hardware.peak_flops * processes.world_size()),
         seconds=progress.seconds,
     )
 

@@ -42,11 +42,11 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
-from wikigpt.training import checkpoint, events, loop
+from wikigpt.training import checkpoint, events, loop, processes
 from wikigpt.training.export import export_run
 from wikigpt.training.hardware import Hardware, detect, synchronize
 from wikigpt.training.lockstep import in_lockstep
-from wikigpt.training.logging import RunLogger
+from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.micro_batches import micro_batches
 from wikigpt.training.optim import learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
@@ -77,7 +77,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
         output_dir=str(folder),
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.grad_accumulation_steps,
+        gradient_accumulation_steps=settings.grad_accumulation_steps // processes.world_size(),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.beta1,
@@ -97,6 +97,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
         dataloader_num_workers=settings.data_workers,
         remove_unused_columns=False,  # `shift_labels` would be taken for one
         bf16=hardware.precision == "bf16",
+        ddp_find_unused_parameters=False,
         use_cpu=hardware.device.type == "cpu",
         seed=config.seed % 2**32,  # numpy's generator takes no more
         disable_tqdm=True,
@@ -171,18 +172,25 @@ class _Run(TrainerCallback):
         say: Callable[[str], None], tell: Callable[[events.Event], None], stop: StopRequest,
     ) -> None:  # fmt: skip
         self.config, self.data, self.say, self.tell, self.stop = config, data, say, tell, stop
-        self.folder = open_run(config, data, fresh)
-        found = newest_whole(self.folder / "checkpoints", say)
-        self.kept, state = found if found else (None, None)
+        self.first, self.folder = processes.is_first(), config.run_path
+        found = None
+        if self.first:
+            found = newest_whole(open_run(config, data, fresh) / "checkpoints", say)
+        self.kept, state = processes.from_first(found) or (None, None)
         self.progress = loop.Progress()
+        if state and state["processes"] != processes.world_size():
+            raise UserError(
+                f"{relative(self.kept)} holds the random state of {state['processes']} processes, "
+                f"and these are {processes.world_size()}; go on with as many as before."
+            )
         if state:
             self.progress = loop.Progress(**state["progress"])
             if state["progress"]["best"]:
                 self.progress.best = events.Evaluation(**state["progress"]["best"])
         # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
         settings = config.training
-        self.hardware = detect(
-            replace(settings, precision=state["precision"]) if state else settings
+        self.hardware = processes.from_first(
+            detect(replace(settings, precision=state["precision"]) if state else settings)
         )
         if state:
             self.hardware = replace(self.hardware, why="as in the first part of this run")
@@ -199,7 +207,9 @@ class _Run(TrainerCallback):
         )  # fmt: skip
         self.trainer.remove_callback(PrinterCallback)
         self.model = TwinAsGPT(model, model_config)
-        self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
+        self.logger = NoLogger()
+        if self.first:
+            self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
         self.unreported: list[events.Event] = []
         self.clock = 0.0
 
@@ -218,7 +228,8 @@ class _Run(TrainerCallback):
             self.logger.close()
         if progress.step == settings.max_steps:
             try:
-                export_run(self.folder)
+                if self.first:
+                    export_run(self.folder)
             except UserError as error:  # the run is whole without
                 self.say(f"{relative(self.folder)} can't be exported: {error}")
             self.tell(events.Finished(progress.step, progress.seconds, progress.best))
@@ -256,11 +267,15 @@ class _Run(TrainerCallback):
             grad_norm=logs["grad_norm"],
             tokens=progress.tokens,
             tokens_per_second=n_tokens / self.seconds,
-            mfu=n_tokens / self.seconds * self.flops_per_token / self.hardware.peak_flops,
+            mfu=n_tokens
+            / self.seconds
+            * self.flops_per_token
+            / (self.hardware.peak_flops * processes.world_size()),
             seconds=progress.seconds,
         )
         self.logger.log(step)
         self.tell(step)
+        self.stop.reason = processes.from_any(self.stop.reason)
         if self.stop.reason:
             control.should_save = control.should_training_stop = True
         self.clock = time.perf_counter()
@@ -273,7 +288,7 @@ class _Run(TrainerCallback):
         sample = loop.write_sample(self.config, self.data, self.model, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
-        if evaluation.is_best:  # before the checkpoint that says so
+        if evaluation.is_best and self.first:  # before the checkpoint that says so
             with torch.random.fork_rng(devices=[]):
                 best = from_transformers(self.model.twin)
             checkpoint.save(
@@ -289,10 +304,15 @@ class _Run(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        mark_whole(folder, {
-            "progress": asdict(self.progress), "place": self.trainer.place,
-            "precision": self.hardware.precision,
-        })  # fmt: skip
+        processes.wait_for_all()  # each writes the state of its own random generators
+        if self.first:
+            ours = {
+                "progress": asdict(self.progress),
+                "place": self.trainer.place,
+                "precision": self.hardware.precision,
+                "processes": processes.world_size(),
+            }
+            mark_whole(folder, ours)
         self.kept = folder
         for event in [*self.unreported, events.Checkpoint(state.global_step, relative(folder))]:
             self.tell(event)
