@@ -49,7 +49,7 @@ class FakeKaggle(StandIn):
 
     def __init__(
         self, files: Mapping[str, bytes], token: str = "KGAT_right", user: str = "alice",
-        key: str = "k3y", needs_account: bool = False,
+        key: str = "k3y", needs_account: bool = False, refresh_token: str = "r3fresh",
     ) -> None:  # fmt: skip
         self.files = dict(files)
         self.version = 7
@@ -60,6 +60,8 @@ class FakeKaggle(StandIn):
         self.needs_account = needs_account
         pair = base64.b64encode(f"{user}:{key}".encode()).decode()
         self.accepted = {f"Bearer {token}", f"Basic {pair}"}
+        self.tokens = {refresh_token: token}
+        """What `kaggle auth login` left behind -> the token that it is good for."""
         self.store = Store({})
         super().__init__()
 
@@ -96,6 +98,9 @@ class FakeKaggle(StandIn):
         if self.went_wrong(handler, self.next_fault(name)):
             return
         authorization = request.headers.get("authorization")
+        if name == "GenerateAccessToken":
+            self._give_token(json.loads(request.body), handler)
+            return
         if (authorization or self.needs_account) and authorization not in self.accepted:
             self._error(handler, 401, "Unauthenticated")
             return
@@ -113,6 +118,13 @@ class FakeKaggle(StandIn):
             self._redirect(body.get("fileName"), handler)
         else:
             self._error(handler, 404, f"no such call: {name}")
+
+    def _give_token(self, body: dict, handler: BaseHTTPRequestHandler) -> None:
+        token = self.tokens.get(body.get("refreshToken"))
+        if token is None:
+            self._error(handler, 401, "Unauthenticated")
+        else:
+            self.send_json(handler, {"token": token, "expiresIn": 43200, "userName": "alice"})
 
     def _error(self, handler: BaseHTTPRequestHandler, status: int, message: str) -> None:
         self.send_json(handler, {"code": status, "message": message}, status)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -87,6 +88,15 @@ def test_the_hugging_face_layout():
     assert parse_article(record) == Article("frwiki:7", "Caen", "Caen est une commune.", "fr")
 
 
+@pytest.mark.parametrize("title", [{}, {"title": None}, {"title": " "}, {"name": ""}])
+def test_a_plain_text_needs_no_title(title):
+    record = title | {"text": "Il pleut.", "origin": "phrases"}
+    digest = hashlib.blake2b(b"Il pleut.", digest_size=8).hexdigest()
+    assert parse_article(record) == Article(f"frwiki:#{digest}", "", "Il pleut.", "fr")
+    assert parse_article(record | {"id": 7}).id == "frwiki:7"
+    assert parse_article(record | {"text": "Il neige."}).id != f"frwiki:#{digest}"
+
+
 def test_absent_and_null_values_are_empty():
     assert parse_article({"name": "A", "abstract": "B", "description": None}).text == "B"
     assert parse_article({"name": "A", "description": "B"}).id == "frwiki:A"
@@ -103,6 +113,11 @@ def test_characters_stay_but_for_nfc():
     [
         (["a"], "must be an object, not a list"),
         ({"abstract": "texte"}, "no title"),
+        ({"title": None, "text": " "}, "no title .* and no plain text"),
+        ({"title": 3, "text": "texte"}, "title must be text, not int"),
+        ({"text": ["texte"]}, "text must be text, not list"),
+        ({"text": "\ud83d"}, "lone surrogate"),
+        ({"text": "{{Ébauche}}"}, "nothing is left"),
         ({"name": "A"}, "no text"),
         ({"name": "A", "abstract": "  "}, "no text"),
         ({"name": 3, "abstract": "texte"}, "name must be text, not int"),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 from collections import Counter
 
 import pytest
@@ -113,6 +114,7 @@ def test_on_the_leads_corpus_the_merges_are_those_of_tokenizers(articles, size):
     ours = BPETokenizer.train(articles, size, pattern)
     theirs, vocabulary = by_tokenizers(articles, size, pattern)
     assert ours.merges == theirs
+    assert ours.to_hub().get_vocab() == vocabulary
     assert len(vocabulary) == ours.vocab_size == size
     bulk = ours.bulk_encoder()
     assert bulk != ours.encode  # it is tiktoken
@@ -120,11 +122,42 @@ def test_on_the_leads_corpus_the_merges_are_those_of_tokenizers(articles, size):
         assert bulk(text) == ours.encode(text)
 
 
+def test_more_special_tokens_come_first_as_in_tokenizers():
+    special = ["<|user says|>", "<|x|>"]
+    ours = BPETokenizer.train([SAMPLE], 290, FRENCH, special)
+    theirs, vocabulary = by_tokenizers([SAMPLE], 290, FRENCH, special)
+    assert ours.merges == theirs
+    assert ours.to_hub().get_vocab() == vocabulary
+
+
 def test_several_processes_count_the_same(articles):
     texts = articles[:300]
     alone = count_pieces(texts, GPT2, processes=1)
     assert alone == count_pieces(iter(texts), GPT2, processes=2, chunk_characters=5000)
     assert alone == Counter(piece for text in texts for piece in bpe_module.splitter(GPT2)(text))
+
+
+def test_a_counting_process_that_dies_is_told_and_none_is_left():
+    def texts():
+        for number in range(60):
+            if number == 50:
+                for process in multiprocessing.active_children():
+                    process.kill()
+            yield "un mot " * 100
+
+    with pytest.raises(UserError, match="A process that was counting words died"):
+        count_pieces(texts(), GPT2, processes=2, chunk_characters=500)
+    assert multiprocessing.active_children() == []
+
+
+def test_texts_that_can_not_be_read_on_leave_no_process():
+    def texts():
+        yield from ["un mot " * 100] * 20
+        raise UserError("the file is damaged")
+
+    with pytest.raises(UserError, match="the file is damaged"):
+        count_pieces(texts(), GPT2, processes=2, chunk_characters=500)
+    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from wikigpt.errors import UserError
 from wikigpt.tokenizers import ByteTokenizer, load_tokenizer
 from wikigpt.tokenizers.char import END_OF_TEXT, CharTokenizer
 
+TWIN = ByteTokenizer().to_hub()
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
 
 
@@ -53,3 +54,9 @@ def test_save_and_load(tmp_path):
     CharTokenizer("a").save(tmp_path)
     with pytest.raises(UserError, match="of kind char, not byte"):
         ByteTokenizer.load(tmp_path)
+
+
+@given(unicode_text)
+def test_the_export_gives_the_same_ids(text):
+    assert TWIN(text)["input_ids"] == ByteTokenizer().encode(text)
+    assert TWIN.eos_token_id == 0 and len(TWIN) == 257

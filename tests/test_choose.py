@@ -4,14 +4,17 @@ import gzip
 import itertools
 import string
 import zipfile
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import write_jsonl
 from fake_kaggle import zip_of
 from wikigpt.corpus.archive import is_corpus_name, is_safe, members
-from wikigpt.corpus.choose import evenly, files_by_language, files_of
+from wikigpt.corpus.choose import Part, evenly, files_by_language, files_of, part_of
 from wikigpt.corpus.whole import what_is_wrong
 from wikigpt.errors import UserError
 
@@ -129,3 +132,35 @@ def test_a_flipped_bit_in_a_zip_is_seen(tmp_path):
     data[60] ^= 1
     path.write_bytes(data)
     assert what_is_wrong(path, "a.zip") == "the archive is damaged"
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 60))
+def test_a_part_is_exact_and_even_in_every_stretch(sizes, count):
+    total = sum(sizes)
+    starts = dict(zip(map(str, range(len(sizes))), itertools.accumulate([0, *sizes])))  # noqa: B905
+    part = Part(count, total, starts)
+    taken = [
+        list(itertools.islice(part.of(Path(name)), size))
+        for name, size in zip(starts, sizes, strict=True)
+    ]
+    flat = list(itertools.chain(*taken))
+    assert sum(flat) == min(count, total)
+    # Of any stretch of the corpus its share is taken, to within one record.
+    share = Fraction(min(count, total), total or 1)
+    for start, end in itertools.combinations(range(total + 1), 2):
+        assert abs(sum(flat[start:end]) - share * (end - start)) < 1
+
+
+def test_a_part_of_files_by_hand(tmp_path):
+    first = write_jsonl(tmp_path / "a.jsonl", [{"id": i} for i in range(7)])
+    second = write_jsonl(tmp_path / "b.jsonl", [{"id": i} for i in range(3)])
+    part = part_of([first, second], 3)
+    assert part == Part(3, 10, {str(first): 0, str(second): 7})
+    # 3 of 10: g * 3 / 10 passes 1 at g = 3 (9/10 -> 12/10), 2 at g = 6, 3 at g = 9.
+    assert list(itertools.islice(part.of(first), 7)) == [False] * 3 + [True] + [False] * 2 + [True]
+    assert list(itertools.islice(part.of(second), 3)) == [False, False, True]
+    assert part_of([first], 0) is None
+    with pytest.raises(UserError, match=r"records of .*c\.jsonl were not counted"):
+        part.of(tmp_path / "c.jsonl")
+    with pytest.raises(UserError, match="There is no corpus file"):
+        part_of([tmp_path / "c.jsonl"], 3)

@@ -1,5 +1,6 @@
 """What a user types and sees: every mistake is one sentence on stderr, without a traceback."""
 
+import re
 import shutil
 
 import pytest
@@ -63,6 +64,17 @@ def test_overrides_may_stand_behind_options(capsys, yaml, tiny):
     assert "Trained 2 steps" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["pretrain", yaml, "--frech", "max_steps=2"])
+
+
+def test_a_part_of_the_articles_by_option_or_by_key(capsys, yaml, tmp_path):
+    assert main(["prepare", yaml, "--max-articles", "100", "name=a"]) == 0
+    shown = capsys.readouterr().out
+    counted = [int(n) for n in re.findall(r"(\d+) documents", shown)]
+    assert sum(counted) == 100
+    assert main(["prepare", yaml, "max_articles=100"]) == 0
+    assert capsys.readouterr().out == shown.split("\n", 1)[1]  # the same shards, found again
+    assert "max_articles" in fails(capsys, "prepare", yaml, "--max-articles=many")
+    assert "corpus.max_files" in fails(capsys, "download", yaml, "--max-files=-1")
 
 
 def test_an_empty_corpus(capsys, yaml, tmp_path):

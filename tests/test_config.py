@@ -90,5 +90,5 @@ def test_a_saved_config_loads_as_the_same_experiment(tmp_path):
 
 def test_the_vocabulary_must_be_the_tokenizers():
     assert with_vocabulary(load_config().model, 300).vocab_size == 300
-    with pytest.raises(UserError, match="leave model.vocab_size out"):
-        with_vocabulary(load_config(**{"model.vocab_size": 100).model, 300)
+    with pytest.raises(UserError, match=r"leave model\.vocab_size out"):
+        with_vocabulary(load_config(**{"model.vocab_size": 100}).model, 300)

@@ -25,6 +25,8 @@ from wikigpt.training import train
 
 TOKEN = "KGAT_0dd-T0ken-4711"
 USER, KEY = "odd-user-4712", "0dd-key-4713"
+REFRESH_TOKEN = "0dd-refresh-T0ken-4715"
+LOGIN = json.dumps({"refresh_token": REFRESH_TOKEN, "access_token": "stale-4716", "scopes": []})
 HUB_TOKEN = "hf_" + "0ddTokenForTheHub4714"  # in two, or scanners would report it
 FILES = {"frwiki_namespace_0/frwiki_namespace_0_0.jsonl": b'{"name": "a"}\n' * 20_000}
 
@@ -86,6 +88,11 @@ def test_the_order_is_environment_colab_kaggle_files_nobody(monkeypatch, home, t
     (home / ".kaggle" / "kaggle.json").unlink()
     assert found() == ("", "u7", "k7")
     (home / ".config" / "kaggle" / "kaggle.json").unlink()
+    save(home / ".kaggle" / "credentials.json", LOGIN)
+    assert find(KAGGLE, said.append) == Credentials(
+        "~/.kaggle/credentials.json", refresh_token=REFRESH_TOKEN
+    )
+    (home / ".kaggle" / "credentials.json").unlink()
     assert find(KAGGLE, said.append) is None
     assert said == [
         "Kaggle credentials: found in the environment",
@@ -95,6 +102,7 @@ def test_the_order_is_environment_colab_kaggle_files_nobody(monkeypatch, home, t
         "Kaggle credentials: found in ~/.kaggle/access_token",
         "Kaggle credentials: found in ~/.kaggle/kaggle.json",
         "Kaggle credentials: found in ~/.config/kaggle/kaggle.json",
+        "Kaggle credentials: found in ~/.kaggle/credentials.json",
         "Kaggle credentials: none found, trying without an account",
     ]
 
@@ -122,10 +130,16 @@ def test_hugging_face_tokens(monkeypatch, home, tmp_path):
     assert find(HUGGING_FACE, print).token == "t11"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"username": "secret-user"}', "null"])
-def test_a_file_that_is_not_kaggles_is_told_without_quoting_it(home, text):
-    save(home / ".kaggle" / "kaggle.json", text)
-    with pytest.raises(UserError, match=r"~/\.kaggle/kaggle\.json does not hold") as error:
+@pytest.mark.parametrize("name", ["kaggle.json", "credentials.json"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"username": "secret-user"}', "null", "[" * 99_999,
+     '{"username": null, "key": null, "refresh_token": null}',
+     '{"username": "secret", "key": " ", "refresh_token": ""}'],
+)  # fmt: skip
+def test_a_file_that_is_not_kaggles_is_told_without_quoting_it(home, name, text):
+    save(home / ".kaggle" / name, text)
+    with pytest.raises(UserError, match=rf"~/\.kaggle/{name} does not hold") as error:
         find(KAGGLE, print)
     assert "kaggle.com/settings" in str(error.value) and "secret" not in str(error.value)
 
@@ -139,12 +153,14 @@ def test_what_no_header_can_carry_is_told_without_quoting_it(monkeypatch, home, 
 
 
 def test_the_repr_hides_the_value():
-    assert "4711" not in repr(Credentials("here", token=TOKEN, user=USER, key=KEY))
+    assert "4711" not in repr(
+        Credentials("here", token=TOKEN, user=USER, key=KEY, refresh_token=REFRESH_TOKEN)
+    )
 
 
 @pytest.fixture
 def kaggle(home, monkeypatch):
-    server = FakeKaggle(FILES, token=TOKEN, user=USER, key=KEY)
+    server = FakeKaggle(FILES, token=TOKEN, user=USER, key=KEY, refresh_token=REFRESH_TOKEN)
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     yield server
@@ -189,6 +205,26 @@ def test_missing_or_refused_credentials_are_one_sentence(
     for part in (f"HTTP {status}", "kaggle.com/settings", "Create New Token", "access_token"):
         assert part in says
     assert "4711" not in says and "\n" not in says
+
+
+def test_a_login_is_good_for_a_token_and_its_file_stays(kaggle, home, monkeypatch, tmp_path):
+    """What `kaggle auth login` leaves: the access token in it may be stale, and is not used."""
+    monkeypatch.setattr("wikigpt.corpus.transfer.FIRST_WAIT", 0)
+    save(home / ".kaggle" / "credentials.json", LOGIN)
+    kaggle.needs_account = True
+    kaggle.fail("GenerateAccessToken", Fault(status=503), Fault(status=429))
+    assert raw_files(load_config(source="kaggle", data_dir=str(tmp_path / "data")))
+    calls = [request.path.rpartition("/")[2] for request in kaggle.requests]
+    assert calls == ["GenerateAccessToken"] * 3 + ["GetDataset", "ListDatasetFiles"] + [
+        "DownloadDataset"
+    ]
+    sent = [request.headers.get("authorization") for request in kaggle.requests]
+    assert sent == [None] * 3 + [f"Bearer {TOKEN}"] * 3
+    assert all("authorization" not in request.headers for request in kaggle.store.requests)
+    assert (home / ".kaggle" / "credentials.json").read_text(encoding="utf-8") == LOGIN
+    kaggle.tokens = {}  # logged out elsewhere
+    with pytest.raises(UserError, match=r"found in ~/\.kaggle/credentials\.json \(HTTP 401\)"):
+        raw_files(load_config(source="kaggle", data_dir=str(tmp_path / "again")))
 
 
 class Keyboard:
@@ -239,7 +275,7 @@ def test_a_notebook_that_is_run_by_a_program_is_not_asked(kaggle, monkeypatch, t
 
 
 SECRETS = [
-    TOKEN, KEY, HUB_TOKEN, SIGNATURE,
+    TOKEN, KEY, HUB_TOKEN, SIGNATURE, REFRESH_TOKEN,
     base64.b64encode(f"{USER}:{KEY}".encode()).decode(),
 ]  # fmt: skip
 
@@ -248,8 +284,8 @@ def holds_secrets(data: bytes) -> list[str]:
     return [secret for secret in SECRETS if secret.encode() in data]
 
 
-@pytest.mark.parametrize("kind", ["token", "pair"])
-def test_no_secret_reaches_output_logs_or_files(kaggle, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["token", "pair", "login"])
+def test_no_secret_reaches_output_logs_or_files(kaggle, home, tmp_path, kind):
     """All at once: verbose mode, debug logs, drops, a refusal and its whole traceback."""
     hub = FakeHub(
         {"wikimedia/wikipedia": {"20231101.fr/train-00000-of-00001.parquet": b"PAR1" * 9}}
@@ -274,7 +310,10 @@ for source in ("kaggle", "hub"):
     given = {
         "token": {"KAGGLE_API_TOKEN": TOKEN},
         "pair": {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY},
+        "login": {},
     }
+    if kind == "login":
+        save(home / ".kaggle" / "credentials.json", LOGIN)
     environment = {
         **os.environ, **given[kind], "HF_TOKEN": HUB_TOKEN, "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_XET": "1", "VERBOSE": "1", "VERBOSE_OUTPUT": "1", "HF_DEBUG": "1",
@@ -286,11 +325,14 @@ for source in ("kaggle", "hub"):
     assert done.returncode == 0, done.stderr.decode()
     # The secrets were used, and what could have held them is there.
     assert hub.requests[-1].headers["authorization"] == f"Bearer {HUB_TOKEN}"
-    assert len(authorizations(kaggle)) == 1 and None not in authorizations(kaggle)
+    # (A login is first exchanged for a token, which needs no authorization.)
+    sent = authorizations(kaggle) - ({None} if kind == "login" else set())
+    assert len(sent) == 1 and None not in sent
     assert b"found in the environment" in done.stdout
     assert b"DEBUG:urllib3.connectionpool" in done.stderr and b"UserError" in done.stderr
     assert holds_secrets(done.stdout + done.stderr) == []
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for path in files if path.name != "credentials.json"]  # where it was found
     assert any(DATASET.split("/")[1] in str(path) for path in files)
     assert [path for path in files if holds_secrets(path.read_bytes())] == []
 

@@ -12,7 +12,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from wikigpt.errors import UserError
-from wikigpt.tokenizers import BPETokenizer, CharTokenizer
+from wikigpt.tokenizers import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    SentencePieceTokenizer,
+)
 from wikigpt.tokenizers.char import END_OF_TEXT
 from wikigpt.tokenizers.patterns import FRENCH, GPT2, GPT4, SETTLED
 
@@ -31,6 +36,10 @@ tricky_text = st.lists(
 def make(kind):
     if kind == "char":
         return CharTokenizer.train([SAMPLE])
+    if kind == "byte":
+        return ByteTokenizer()
+    if kind == "sentencepiece":
+        return SentencePieceTokenizer.train([SAMPLE], 290, "bpe")
     return BPETokenizer.train([SAMPLE], 290, kind, SPECIAL)
 
 
@@ -38,7 +47,8 @@ def make(kind):
 def twins(tmp_path_factory):
     """kind -> (ours, its twin as AutoTokenizer loads it, from a folder that holds a model)."""
     made = {}
-    for i, kind in enumerate(("char", FRENCH, GPT2, GPT4, CUSTOM)):
+    kinds = ("char", "byte", "sentencepiece", FRENCH, GPT2, GPT4, CUSTOM)
+    for i, kind in enumerate(kinds):
         folder = tmp_path_factory.mktemp("model")
         ours = make(kind)
         ours.to_hub(model_max_length=256).save_pretrained(folder)
@@ -52,7 +62,7 @@ def ids_of(twin, text):
     return twin(text).input_ids
 
 
-@pytest.mark.parametrize("kind", ["char", FRENCH], ids=["char", "french"])
+@pytest.mark.parametrize("kind", ["char", "byte", "sentencepiece", FRENCH])
 @given(text=unicode_text | tricky_text)
 def test_ids_are_the_same_on_any_text(twins, kind, text):
     ours, twin, _ = twins[kind]

@@ -1,20 +1,27 @@
 """Every notebook runs from its first to its last cell, with small settings."""
 
+import io
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
 import papermill
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from conftest import tiny_config
+from conftest import ROOT, tiny_config
+from fake_hub import FakeHub
+from fake_kaggle import FakeKaggle
+from stand_in import forget_credentials
 from wikigpt.config import save_config
 from wikigpt.training import checkpoint
 from wikigpt.training.logging import read_metrics
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {
     "01_download_data": {"n_examples": 1},
     "02_clean_and_stream": {"languages": ["fr", "es"], "stop_after": 50},
@@ -60,6 +67,47 @@ def test_it_is_committed_as_it_ran(notebook):
     for pattern in (r"/(home|root|work|tmp|Users)/", r"KGAT_\w{8}", r"hf_\w{20}"):
         assert not re.search(pattern, shown), pattern
     assert all(len("".join(cell["source"]).splitlines()) <= 30 for cell in cells)
+
+
+@pytest.mark.xdist_group("kernels")
+def test_the_cells_that_need_a_server_run_against_stand_ins(leads, monkeypatch, tmp_path):
+    """Notebook 1 with both switches on, through the real clients, into another data folder."""
+    shutil.copytree(leads.parent, tmp_path / "data" / "raw" / "wikipedia-leads")
+    structured = (ROOT / "tests" / "data" / "structured.jsonl").read_bytes()
+    token = "KGAT_" + "notebook-4717"
+    kaggle = FakeKaggle(
+        {f"frwiki_namespace_0/frwiki_namespace_0_{i}.jsonl": structured for i in range(3)}
+        | {"enwiki_namespace_0/enwiki_namespace_0_0.jsonl": structured},
+        token=token, needs_account=True,
+    )  # fmt: skip
+    rows, plain = [{"id": "7", "title": "Pluie", "text": "Il pleut."}], io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), plain)
+    names = [f"20231101.fr/train-0000{i}-of-00003.parquet" for i in range(3)]
+    hub = FakeHub({"wikimedia/wikipedia": dict.fromkeys(names, plain.getvalue())})
+    forget_credentials(monkeypatch, tmp_path / "home")
+    for name, value in kaggle.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", token)
+    notebook = ROOT / "notebooks" / "01_download_data.ipynb"
+    parameters = {"use_kaggle": True, "use_hub": True, "data_dir": str(tmp_path / "data")}
+    try:
+        papermill.execute_notebook(
+            notebook, tmp_path / "out.ipynb", parameters, cwd=notebook.parent, progress_bar=False
+        )
+    finally:
+        kaggle.close()
+        hub.close()
+    assert token not in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    outputs = [output for cell in code_cells(tmp_path / "out.ipynb") for output in cell["outputs"]]
+    shown = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "Kaggle credentials: found in the environment" in shown
+    assert re.search(r"MB  frwiki_namespace_0/frwiki_namespace_0_1\.jsonl  <- max_files=1", shown)
+    assert re.search(rf"MB  {names[1]}  <- max_files=1", shown)
+    assert "enwiki_namespace" not in shown
+    assert "Valbrune-sur-Orne (" in shown and "['Pluie']" in shown
+    assert len(kaggle.store.requests) == len(hub.ranges()) == 1
 
 
 @pytest.mark.xdist_group("kernels")

@@ -24,6 +24,7 @@ from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.shards import TokenBlocks, merge_parts
 from wikigpt.blocks.workers import write_parts
 from wikigpt.config import Config, save_config
+from wikigpt.corpus.choose import Part
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
@@ -397,3 +398,32 @@ def test_duplicates_are_looked_for_once(tmp_path, sources, monkeypatch):
     assert "Going on with" in told[0] and "0 of 4 files" in told[0]
     assert data.manifest["cleaning"]["dropped"]["exact duplicate"]["documents"] == 70
     assert data.train.counts.documents + data.validation.counts.documents == 190
+
+
+def test_a_part_of_the_articles_is_shared_out_evenly_over_the_files(tmp_path):
+    sources = [
+        write_jsonl(tmp_path / f"{first}.jsonl", articles(range(first, last)))
+        for first, last in ((0, 90), (90, 100), (100, 120))
+    ]
+    config = tiny_config(
+        sources[0], tmp_path, files=list(map(str, sources)), max_articles=24, min_count=1,
+        validation_fraction=0.3,
+    )  # fmt: skip
+    folder = prepare(config).folder
+    notes = [read_json(path) for path in sorted(folder.glob("0*.json"))]
+    made = [sum(split["documents"] for split in note["splits"].values()) for note in notes]
+    assert made == [18, 2, 4]
+
+
+def test_the_place_of_the_files_does_not_matter_to_a_part(tmp_path, sources):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    elsewhere = [source.rename(moved / source.name) for source in sources]
+    here = Part(5, 100, {str(source): 10 * i for i, source in enumerate(sources)})
+    there = replace(here, first={str(path): 10 * i for i, path in enumerate(elsewhere)})
+    job, other = (
+        PartJob(path, "0", 1, tmp_path, tmp_path, Reading("fr", part=part), 0.1)
+        for path, part in ((sources[1], here), (elsewhere[1], there))
+    )
+    assert job.key("t") == other.key("t")
+    assert job.key("t") != replace(job, reading=Reading("fr")).key("t")

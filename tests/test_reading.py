@@ -1,4 +1,5 @@
 import json
+import pickle
 import random
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, write_jsonl
+from wikigpt.corpus.choose import part_of
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.dedup import Duplicates
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
@@ -68,6 +70,17 @@ def test_a_missing_file_is_told(tmp_path):
         list(read_articles([tmp_path / "gone.jsonl"]))
 
 
+def test_sentences_without_a_title_are_split_and_equal_ones_stay_together(tmp_path):
+    texts = [f"La phrase numéro {i}." for i in range(2000)] * 2
+    path = write_jsonl(tmp_path / "a.jsonl", [{"title": None, "text": text} for text in texts])
+    articles = list(read_articles([path]))
+    assert [a.text for a in articles] == texts
+    assert len({a.id for a in articles}) == 2000
+    validation = {a.text for a in articles if split_of(a.id, 0.1) == "validation"}
+    assert 150 < len(validation) < 250
+    assert not validation & {a.text for a in articles if split_of(a.id, 0.1) == "train"}
+
+
 @given(st.lists(st.text(), unique=True, min_size=1), st.floats(0.01, 0.49))
 def test_the_split_is_a_matter_of_the_id_alone(ids, fraction):
     ids = [i for i in ids if i.isprintable()]
@@ -127,6 +140,33 @@ def test_short_articles_and_duplicates_are_dropped_and_reported(tmp_path):
     assert Duplicates.load(tmp_path / "duplicates.json") == found
     with pytest.raises(UserError, match="Duplicates were not looked for"):
         list(read_articles([write_jsonl(tmp_path / "c.jsonl", [])], reading=reading))
+
+
+def test_every_reader_sees_the_same_part(tmp_path):
+    texts = [LONG + str(i) for i in range(60)]
+    texts[20] = texts[10]  # the first copy is not taken, so the second stays
+    texts[41], texts[50] = texts[20], "court"
+    records = [{"name": str(i), "abstract": text} for i, text in enumerate(texts)]
+    records[35] = {"name": "bad"}
+    paths = [
+        write_jsonl(tmp_path / "a.jsonl", records[:25]),
+        write_jsonl(tmp_path / "b.jsonl", records[25:]),
+    ]
+    reading = Reading(min_characters=20, part=part_of(paths, 20))
+    # Every third: 2, 5, 8, …, 20, …, 35 (bad), 41 (a copy of 20), 50 (short), …, 59.
+    wanted = [str(i) for i in range(2, 60, 3) if i not in (35, 41, 50)]
+    found = find_duplicates(paths, near=False, reading=reading, rejects=Rejects(0.5))
+    reading = Reading(min_characters=20, part=reading.part, duplicates=found)
+    rejects, report = Rejects(0.5), CleaningReport()
+    assert [a.title for a in read_articles(paths, rejects, reading, report)] == wanted
+    assert (rejects.records, report.found.documents, report.kept.documents) == (20, 19, 17)
+    assert [(r.file, r.line) for r in rejects.rejected] == [("b.jsonl", 11)]
+    # One file at a time, in another process or in another order, it is the same choice.
+    there = pickle.loads(pickle.dumps(reading))
+    alone = [[a.title for a in read_articles([p], Rejects(0.5), there)] for p in paths[::-1]]
+    assert alone[1] + alone[0] == wanted
+    rows = article_stream([Source("s", paths, reading=reading)], Order(seed=4, max_bad_share=0.5))
+    assert sorted(int(row["title"]) for row in rows) == [int(title) for title in wanted]
 
 
 def flips(value):

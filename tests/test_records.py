@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import zipfile
 
@@ -20,6 +21,7 @@ from wikigpt.corpus.records import (
     RECORD,
     SECTIONS,
     BadRecord,
+    count_records,
     decode_json,
     read_records,
 )
@@ -139,10 +141,11 @@ def test_flipped_bits_stop_in_one_sentence_or_cost_records(tmp_path):
             data = bytearray(KINDS[name])
             data[place] ^= 0x55
             (tmp_path / name).write_bytes(data)
-            try:
-                list(read_records(tmp_path / name))
-            except UserError as error:
-                assert "\n" not in str(error)
+            for read in (count_records, lambda path: list(read_records(path))):
+                try:
+                    read(tmp_path / name)
+                except UserError as error:
+                    assert "\n" not in str(error)
 
 
 def test_other_kinds_and_missing_files_are_told(tmp_path):
@@ -224,3 +227,69 @@ def test_what_is_not_in_the_usual_shape_is_decoded_whole():
 def test_both_decoders_agree_on_what_is_read(record):
     line = json.dumps(record).encode()
     assert decode_json(line, RECORD) == decode_json(line) == record
+
+
+LINES = st.lists(
+    st.sampled_from([b"", b" \t\r", b"\xef\xbb\xbf", b"{", b'{"a": 1}', b'"\xff"', b"<|endoftext|>",
+                     "\u2028é".encode(), b"a" * 99]),
+    max_size=30,
+)  # fmt: skip
+
+
+def of_kind(kind: str, lines: list[bytes]) -> bytes:
+    data = b"\n".join(lines)
+    half = b"".join(line + b"\n" for line in lines[: len(lines) // 2])
+    match kind:
+        case "parquet":
+            buffer, rows = io.BytesIO(), [line.decode("latin-1") for line in lines]
+            table = pa.table({"title": pa.array(rows, pa.string())})
+            pq.write_table(table, buffer, row_group_size=7)
+            return buffer.getvalue()
+        case "jsonl.gz" | "txt.gz":
+            return gzip.compress(data)
+        case "jsonl.zst":
+            return zst(data)
+        case "zip":
+            rest = gzip.compress(data[len(half) :])
+            return zipped(**{"a.jsonl": half, "b.txt.gz": rest, "c.jsonl": half})
+    return data
+
+
+def comparable(record):
+    return record and record._replace(value=str(record.value))
+
+
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "jsonl.gz", "jsonl.zst", "txt", "txt.gz", "parquet", "zip"]
+)
+@given(data=st.data())
+def test_a_record_keeps_its_number_whichever_are_taken(tmp_path_factory, kind, data):
+    lines, pattern = data.draw(LINES), data.draw(st.lists(st.booleans(), min_size=1))
+    path = tmp_path_factory.getbasetemp() / f"taken.{kind}"
+    path.write_bytes(of_kind(kind, lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "MAX_RECORD_BYTES", 50)
+        every = list(map(comparable, read_records(path)))
+        assert count_records(path) == len(every)
+        some = list(map(comparable, read_records(path, itertools.cycle(pattern))))
+    assert some == [
+        record if yes else None
+        for record, yes in zip(every, itertools.cycle(pattern), strict=False)
+    ]
+    if kind.startswith("jsonl"):
+        assert len(every) == sum(bool(line.strip()) for line in lines)
+    elif kind == "parquet":
+        assert len(every) == len(lines)
+
+
+def test_what_is_not_taken_is_not_parsed(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(JSONL)
+    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
+    parsed = []
+    monkeypatch.setattr(records, "decode_json", lambda line, usual: parsed.append(line))
+    assert count_records(tmp_path / "a.jsonl") == 150 and not parsed
+    third = itertools.cycle([False, False, True])
+    assert sum(r is not None for r in read_records(tmp_path / "a.jsonl", third)) == 50
+    assert parsed == JSONL.splitlines(keepends=True)[2::3]
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
+    assert count_records(tmp_path / "a.parquet") == 150

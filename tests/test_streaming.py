@@ -17,6 +17,7 @@ from wikigpt.blocks.parts import write_part
 from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.blocks.streaming import StreamedBlocks
+from wikigpt.corpus.choose import part_of
 from wikigpt.corpus.reading import Reading, find_duplicates, read_articles, split_of
 from wikigpt.corpus.stream import Order, Source, article_stream
 from wikigpt.errors import UserError
@@ -323,6 +324,18 @@ def test_a_text_that_changed_under_the_same_name_and_size_is_found_out(tmp_path)
             next(changed)
 
 
+def test_the_part_that_is_read_is_part_of_what_a_position_belongs_to(files):
+    blocks = [
+        StreamedBlocks(
+            [Source("fr", files, None, Reading(part=part_of(files, n)))], Order(), TOKENIZER, 16
+        )
+        for n in (20, 20, 10)
+    ]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    with pytest.raises(UserError, match="another corpus"):
+        blocks[2].load_state_dict(blocks[0].state_dict())
+
+
 def test_duplicates_are_part_of_what_a_position_belongs_to(files):
     found = find_duplicates(files, near=False)
     source = Source("fr", files, None, Reading(duplicates=found))
@@ -386,6 +399,17 @@ def test_an_interrupted_preparation_goes_on_with_the_next_file(small_corpus, tmp
     data = prepare(config, told.append)
     assert "1 of 2 files are tokenised" in told[0]
     assert data.train_counts.documents + data.validation.counts.documents == len(lines)
+
+
+def test_a_part_of_the_articles_is_streamed(small_corpus, tmp_path):
+    data, sharded = (
+        prepare(tiny_config(small_corpus, tmp_path, max_articles=200, blocks=blocks), quiet)
+        for blocks in ("streaming", "shards")
+    )
+    assert data.train_counts == sharded.train_counts
+    ids_BT, _ = data.train.batch(-(-data.train_counts.tokens // 32))
+    ends = int((ids_BT.flatten()[: data.train_counts.tokens] == 0).sum())
+    assert ends == data.train_counts.documents < 200
 
 
 def test_duplicates_are_dropped_from_the_stream_and_looked_for_once(tmp_path, monkeypatch):

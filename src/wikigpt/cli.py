@@ -70,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, run, about + " Whatever it needs and is not there yet is made first.")
         command.add_argument("config", help="a YAML file, such as configs/char-gpt.yaml")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="fields to change")
+        for key in ("max_files", "max_articles"):
+            command.add_argument(
+                f"--{key.replace('_', '-')}", dest="part", action="append", default=[],
+                type=f"{key}={{}}".format, metavar="N", help=f"the same as {key}=N",
+            )  # fmt: skip
+        if name == "prepare":
+            command.add_argument(
+                "--cluster", metavar="FILE",
+                help="where to tokenise, such as configs/cluster/slurm.yaml; else on this machine",
+            )  # fmt: skip
         if name == "pretrain":
             command.add_argument(
                 "--fresh", action="store_true", help="throw away an earlier run of the same name"
@@ -87,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(options: argparse.Namespace) -> Config:
-    return load_config(options.config, **parse_overrides(options.overrides))
+    return load_config(options.config, **parse_overrides(options.overrides + options.part))
 
 
 def _download(options: argparse.Namespace) -> int:
@@ -102,7 +112,13 @@ def _prepare(options: argparse.Namespace) -> int:
     from wikigpt.blocks.prepare import prepare
     from wikigpt.blocks.shards import TokenBlocks
 
-    data = prepare(_load(options))
+    config = _load(options)
+    if options.cluster:
+        from wikigpt.blocks.cluster import prepare_on_cluster
+
+        if not prepare_on_cluster(config, options.cluster):
+            return 0
+    data = prepare(config)
     print(f"{relative(data.folder)}: {data.tokenizer.vocab_size} tokens in the vocabulary")
     for name, blocks, c in (
         ("train", data.train, data.train_counts),

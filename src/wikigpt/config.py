@@ -45,6 +45,9 @@ class CorpusConfig:
     the time of the first download, and that one from then on."""
     max_files: Annotated[int, Field(ge=0)] = 0
     """For `kaggle` and `hub`: take so many files, evenly from the whole dump; 0 takes all."""
+    max_articles: Annotated[int, Field(ge=0)] = 0
+    """Take so many records, evenly from all the files and never the first ones; 0 takes all. What
+    is bad, short or repeated among them is dropped, so that somewhat fewer may be left."""
     min_characters: Annotated[int, Field(ge=0)] = 0
     """Articles whose cleaned text is shorter are dropped."""
     duplicates: Literal["keep", "drop_exact", "drop_near"] = "keep"
@@ -258,17 +261,7 @@ def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
     Raises:
         UserError: the file is missing or not YAML, a key is unknown, a value is out of range.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        file = Path(path) if Path(path).is_file() else find_root() / path
-        if not file.is_file():
-            raise UserError(f"There is no config file {path}; the folder configs/ has some.")
-        try:
-            values = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path} must hold keys and values, not a {type(values).__name__}.")
+    values = read_yaml(path) if path is not None else {}
     for key, value in overrides.items():
         *sections, leaf = _full_name(key).split(".")
         target = values
@@ -281,6 +274,24 @@ def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
         return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise UserError(_sentence(error, path)) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file (relative to here, or to the root).
+
+    Raises:
+        UserError: the file is missing or not YAML, or holds something else.
+    """
+    file = Path(path) if Path(path).is_file() else find_root() / path
+    if not file.is_file():
+        raise UserError(f"There is no config file {path}; the folder configs/ has some.")
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, not a {type(values).__name__}.")
+    return values
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:

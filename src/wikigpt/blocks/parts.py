@@ -64,9 +64,11 @@ class PartJob:
 
     def key(self, fingerprint: str) -> str:
         """A hash of all that decides the part's content; its number and folders do not."""
-        of_this_file = asdict(replace(self.reading, duplicates=None))
+        of_this_file = asdict(replace(self.reading, duplicates=None, part=None))
         if self.reading.duplicates:
             of_this_file["duplicates"] = list(self.reading.duplicates.of(self.source))
+        if part := self.reading.part:
+            of_this_file["part"] = [part.count, part.total, part.first[str(self.source)]]
         # The name is part of the content: of a text file's article ids, and of what is rejected.
         made_of = [FORMAT, self.source.name, self.sha256, fingerprint, of_this_file]
         text = json.dumps([*made_of, self.validation_fraction, self.kept], sort_keys=True)
@@ -126,6 +128,17 @@ def finished(job: PartJob, fingerprint: str) -> dict[str, Any] | None:
         return note if whole and note["key"] == job.key(fingerprint) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def finished_parts(jobs: Sequence[PartJob]) -> dict[int, dict[str, Any]]:
+    """The notes of the parts that need not be made, by their numbers.
+
+    Args:
+        jobs: at least one; all of the same tokenizer.
+    """
+    fingerprint = load_tokenizer(jobs[0].tokenizer).fingerprint
+    notes = {job.number: finished(job, fingerprint) for job in jobs}
+    return {number: note for number, note in notes.items() if note}
 
 
 def write_documents(

@@ -24,16 +24,18 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from tqdm import tqdm
 
-from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished
+from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished_parts
 from wikigpt.blocks.shards import Counts, TokenBlocks, merge_parts
-from wikigpt.blocks.workers import usable_cores, write_parts
+from wikigpt.blocks.workers import write_parts
 from wikigpt.config import Config, relative
 from wikigpt.corpus.articles import Article
+from wikigpt.corpus.choose import part_of
 from wikigpt.corpus.dedup import Duplicates
 from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
+from wikigpt.processes import usable_cores
 from wikigpt.tokenizers import load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -64,21 +66,15 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
         UserError: the corpus is missing, empty or bad, or its validation split is empty.
     """
     sources = raw_files(config)
-    options = {"corpus": asdict(config.corpus), "tokenizer": asdict(config.tokenizer)}
-    options["corpus"].pop("files")
-    # In their order, which is the order of the tokens.
-    files = [(path.name, digest) for path, digest in sources.items()]
-    streamed = config.blocks == "streaming"
-    made = [FORMAT, options, files] + (["streaming"] if streamed else [])
-    decides = json.dumps(made, sort_keys=True)
-    name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
-    folder = config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Whoever comes second waits, and finds the shards made.
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    folder = shards_folder(config, sources)
+    with one_at_a_time(folder):
         if not (folder / "manifest.json").is_file():
             _make(config, sources, folder, say)
-        reading = _reading(config, sources, folder / "duplicates.json") if streamed else None
+        reading = (
+            _reading(config, sources, folder / "duplicates.json")
+            if config.blocks == "streaming"
+            else None
+        )
     tokenizer = load_tokenizer(folder / "tokenizer")
     block_size = config.model.block_size
     if reading:
@@ -107,8 +103,31 @@ def _streamed(
     return StreamedBlocks([source], order, tokenizer, config.model.block_size)
 
 
-def _make(config: Config, sources: dict[Path, str], folder: Path, say: Callable) -> None:
-    """Whatever is missing, in a folder beside that gets its name when all is there."""
+def shards_folder(config: Config, sources: dict[Path, str]) -> Path:
+    """Where the shards of an experiment are, or will be once they are all there."""
+    options = {"corpus": asdict(config.corpus), "tokenizer": asdict(config.tokenizer)}
+    options["corpus"].pop("files")
+    # In their order, which is the order of the tokens.
+    files = [(path.name, digest) for path, digest in sources.items()]
+    made = [FORMAT, options, files] + (["streaming"] if config.blocks == "streaming" else [])
+    decides = json.dumps(made, sort_keys=True)
+    name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
+    return config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
+
+
+def one_at_a_time(folder: Path) -> FileLock:
+    """Whoever comes second waits, and finds the shards made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+def plan(
+    config: Config, sources: dict[Path, str], folder: Path, say: Callable[[str], None]
+) -> list[PartJob]:
+    """The passes before tokenising, if they were not made yet; then one job a raw file.
+
+    Everything is made in a folder beside `folder`, that of the jobs.
+    """
     partial = folder.with_name(folder.name + ".partial")
     _sweep(partial)
     trained = partial / "tokenizer"
@@ -119,15 +138,21 @@ def _make(config: Config, sources: dict[Path, str], folder: Path, say: Callable)
     reading = _reading(config, sources, partial / "duplicates.json")
     if not resumed:
         _train_tokenizer(config, sources, reading, trained)
-    tokenizer = load_tokenizer(trained)
     jobs = part_jobs(config, sources, reading, partial)
-    notes = {job.number: finished(job, tokenizer.fingerprint) for job in jobs}
-    missing = [job for job in jobs if not notes[job.number]]
     if resumed:
         say(
             f"Going on with {relative(folder)}: the tokenizer is trained, "
-            f"{len(jobs) - len(missing)} of {len(jobs)} files are tokenised."
+            f"{len(finished_parts(jobs))} of {len(jobs)} files are tokenised."
         )
+    return jobs
+
+
+def _make(config: Config, sources: dict[Path, str], folder: Path, say: Callable) -> None:
+    """Whatever is missing; `folder` gets its name when all is there."""
+    jobs = plan(config, sources, folder, say)
+    partial = jobs[0].folder
+    notes = finished_parts(jobs)
+    missing = [job for job in jobs if job.number not in notes]
     try:
         written = write_parts(missing, usable_cores())
     finally:
@@ -138,6 +163,7 @@ def _make(config: Config, sources: dict[Path, str], folder: Path, say: Callable)
         "language": config.corpus.language,
         "validation_fraction": config.corpus.validation_fraction,
     }
+    tokenizer = load_tokenizer(jobs[0].tokenizer)
     manifest = merge_parts(partial, [notes[job.number] for job in jobs], tokenizer, about)
     if not manifest["splits"]["validation"]["documents"]:
         shutil.rmtree(partial, ignore_errors=True)  # of no use to any later call
@@ -223,7 +249,8 @@ def _reading(config: Config, sources: dict[Path, str], saved: Path) -> Reading:
         saved: where the duplicates are kept, so that they are looked for once.
     """
     corpus = config.corpus
-    reading = Reading(corpus.language, corpus.min_characters)
+    part = part_of(sources, corpus.max_articles)
+    reading = Reading(corpus.language, corpus.min_characters, part=part)
     if corpus.duplicates == "keep":
         return reading
     if saved.is_file() and set(read_json(saved)) == set(map(str, sources)):

@@ -197,6 +197,9 @@ def _fingerprint(sources: Sequence[Source], order: Order) -> str:
         reading = source.reading
         files = [(Path(file).name, Path(file).stat().st_size) for file in source.files]
         decides += [source.name, source.weight, reading.language, reading.min_characters, files]
+        if part := reading.part:
+            firsts = [part.first.get(str(Path(file))) for file in source.files]
+            decides += [part.count, part.total, firsts]
         if reading.duplicates:
             decides += [list(reading.duplicates.of(Path(file))) for file in source.files]
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]

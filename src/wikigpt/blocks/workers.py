@@ -1,37 +1,16 @@
-"""Many parts at once, on all cores of one machine.
-
-A process a core, started afresh (`spawn`: the only way that is sound with threads, and the only one
-on Windows). They outlive neither Ctrl-C nor the death of this process, however sudden: each holds
-the reading end of a pipe whose other end is ours alone, and leaves when that is closed, by us or by
-the operating system. Rejected: a plain executor, which on Ctrl-C waits until whole files are done,
-and whose workers wait for ever for a parent that was killed.
-"""
+"""Many parts at once, a process a core; a worker that dies takes no part with it."""
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from typing import Any
 
 from tqdm import tqdm
 
 from wikigpt.blocks.parts import PartJob, write_part
 from wikigpt.errors import UserError
-
-MOST_WORKERS = 61
-"""As many as Windows can wait for at once."""
-
-
-def usable_cores() -> int:
-    """The cores this process may run on, which on a shared machine are not all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from wikigpt.processes import undisturbed, worker_pool
 
 
 def write_parts(jobs: Sequence[PartJob], workers: int) -> list[dict[str, Any]]:
@@ -42,7 +21,7 @@ def write_parts(jobs: Sequence[PartJob], workers: int) -> list[dict[str, Any]]:
     """
     sizes = [job.source.stat().st_size for job in jobs]
     notes: list[dict[str, Any]] = [{} for _ in jobs]
-    workers = min(workers, len(jobs), MOST_WORKERS)
+    workers = min(workers, len(jobs))
     done = _one_by_one(jobs) if workers <= 1 else _in_workers(jobs, workers)
     with (
         contextlib.closing(done),
@@ -63,59 +42,15 @@ def _one_by_one(jobs: Sequence[PartJob]) -> Iterator[tuple[int, dict[str, Any]]]
 
 
 def _in_workers(jobs: Sequence[PartJob], workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    context = multiprocessing.get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(theirs,))
     try:
-        with _undisturbed():
-            futures = {pool.submit(write_part, job): i for i, job in enumerate(jobs)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-        pool.shutdown()
+        with worker_pool(workers) as pool:
+            with undisturbed():
+                futures = {pool.submit(write_part, job): i for i, job in enumerate(jobs)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
     except BrokenProcessPool:
         raise UserError(
             "A process that was tokenising died, most likely because memory ran out; close other "
             "programs and run the same command again: what is tokenised is kept. (A script of your "
             'own must start its work under `if __name__ == "__main__":`.)'
         ) from None
-    finally:
-        ours.close()
-        pool.shutdown(cancel_futures=True)
-        theirs.close()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C waits until all processes are started, and they never hear of it.
-
-    A terminal sends it to all of them. One that is half started would say so at length.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python raises KeyboardInterrupt in the main thread only.
-        return
-    waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
-    # Children inherit this mask; Windows has none, there `_begin` does it a moment later.
-    masks = hasattr(signal, "pthread_sigmask")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
-    try:
-        yield
-    finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, before)
-        if waiting:
-            signal.raise_signal(signal.SIGINT)
-
-
-def _begin(pipe: Connection) -> None:
-    """The first thing a worker does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(pipe,), daemon=True).start()
-
-
-def _leave_with(pipe: Connection) -> None:
-    """End this process, in the middle of whatever it does, when the pipe is closed."""
-    with contextlib.suppress(EOFError, OSError):
-        pipe.recv_bytes()
-    os._exit(1)

@@ -6,6 +6,7 @@ written once. What is cleaned away is said in cleaning.py, which sections are le
 sections.py; all other characters stay as they are (’ stays ’, U+00A0 and U+202F stay).
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ from wikigpt.corpus.sections import merge_sections
 @dataclass(frozen=True, slots=True)
 class Article:
     id: str
-    """Unique within the corpus, such as `frwiki:Julie Andrews`."""
+    """Unique within the corpus, such as `frwiki:Julie Andrews`. A text that has neither a number
+    nor a title is named by its hash, `frwiki:#b7c1…`; no title can begin with a #."""
     title: str
+    """Empty where a plain text has none."""
     text: str
     lang: str
 
@@ -30,31 +33,33 @@ def parse_article(
 
     Kaggle layout: `name`, `description`, `abstract`, `sections` (nested, or as a JSON string in the
     Parquet generation), `identifier`, `in_language`, `is_part_of`; an empty value is an absent key
-    or null. Hugging Face layout: `id`, `title`, `text`.
+    or null. Hugging Face layout: `id`, `title`, `text`, of which only the text is needed: a corpus
+    may be made of sentences, while an encyclopedia's entry without a name is a broken one.
 
     Args:
         default_lang: the language of a record that does not say it.
         report: counts what cleaning removed.
 
     Raises:
-        BadRecord: no title or no text, a value of a wrong type, a lone surrogate.
+        BadRecord: no text, no title, a value of a wrong type, a lone surrogate.
     """
     if not isinstance(record, dict):
         raise BadRecord(f"a record must be an object, not a {type(record).__name__}")
     title = _string(record, "name") or _string(record, "title")
-    if not title:
-        raise BadRecord("no title (name or title)")
+    plain = _string(record, "text")
+    if not title and not plain:
+        raise BadRecord("no title (name or title) and no plain text (text)")
     lang = _identifier(record, "in_language") or default_lang
     description, abstract = _string(record, "description"), _string(record, "abstract")
     merged = merge_sections(_sections(record), lang)
     lead = "" if merged.has_lead else abstract
-    opening = [part for part in (description, lead, _string(record, "text")) if part]
+    opening = [part for part in (description, lead, plain) if part]
     raw = "\n".join(opening + merged.lines).strip()
     if not raw:
         raise BadRecord("no text (description, abstract, sections or text)")
-    article_id = _id(record, lang, title)
-    _check_unicode(article_id + title + lang)
     _check_unicode(raw)
+    article_id = _id(record, lang, title or f"#{_hash(raw)}")
+    _check_unicode(article_id + title + lang)
     if report is not None:
         # Lone surrogates do no harm in what is not kept.
         left_out = sum(len(text.encode(errors="replace")) for text in merged.left_out)
@@ -106,7 +111,12 @@ def _identifier(record: dict[str, Any], key: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _id(record: dict[str, Any], lang: str, title: str) -> str:
+def _hash(text: str) -> str:
+    """Of the text as it came, so that a new cleaning rule moves no article across the split."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _id(record: dict[str, Any], lang: str, name: str) -> str:
     project = _identifier(record, "is_part_of") or f"{lang}wiki"
     for key in ("identifier", "id"):
         value = record.get(key)
@@ -114,7 +124,7 @@ def _id(record: dict[str, Any], lang: str, title: str) -> str:
             raise BadRecord(f"{key} must be a number or text, not {type(value).__name__}")
         if value is not None and value != "":
             return f"{project}:{value}"
-    return f"{project}:{title}"
+    return f"{project}:{name}"
 
 
 def _check_unicode(text: str) -> None:

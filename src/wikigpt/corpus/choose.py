@@ -1,4 +1,4 @@
-"""Which files of a dataset to take: those of one language, or an even part of them.
+"""Which part to take: files of one language, an even part of them, an even part of their records.
 
 Names are matched, never assumed, for the dumps have been published in several layouts:
 
@@ -10,9 +10,13 @@ Names are matched, never assumed, for the dumps have been published in several l
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count as numbers_from
+from pathlib import Path
 
 from wikigpt.corpus.archive import is_safe
+from wikigpt.corpus.records import count_records
 from wikigpt.errors import UserError
 
 # Namespace 0 holds the articles; other namespaces are talk, categories and the like.
@@ -77,3 +81,47 @@ def evenly(files: list[str], count: int) -> list[str]:
     if count == 1:
         return [files[last // 2]]
     return [files[(index * last + (count - 1) // 2) // (count - 1)] for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """`count` of the `total` records of some files, as evenly as whole numbers allow.
+
+    Records are numbered through all files, from 0. As g goes from 0 to `total`, g * count / total
+    passes a whole number `count` times; the record at which it does is taken. So every stretch of
+    the files gives its share, to within one record, whoever reads which file.
+    """
+
+    count: int
+    total: int
+    first: dict[str, int]
+    """For each file the number of its first record."""
+
+    def of(self, path: Path) -> Iterator[bool]:
+        """For each record of a file, in order, whether it is taken; without end.
+
+        Raises:
+            UserError: the file is not one of those that were counted.
+        """
+        first = self.first.get(str(path))
+        if first is None:
+            raise UserError(f"The records of {path} were not counted; choose the part again.")
+        n, of = self.count, self.total
+        return ((g + 1) * n // of > g * n // of for g in numbers_from(first))
+
+
+def part_of(files: Iterable[str | Path], count: int) -> Part | None:
+    """An even part of `count` records, or all if there are fewer; 0 takes all, which is None.
+
+    Counting them takes a pass over the files, in which nothing is parsed.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    if not count:
+        return None
+    first, total = {}, 0
+    for path in map(Path, files):
+        first[str(path)] = total
+        total += count_records(path)
+    return Part(count, total, first)

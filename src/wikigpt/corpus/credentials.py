@@ -24,17 +24,19 @@ from wikigpt.errors import UserError
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token, or a user name and a key."""
+    """A token, or a user name and a key, or what a token can be had for."""
 
     source: str
     """Where they were found, in words."""
     token: str = field(default="", repr=False)
     user: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    """What `kaggle auth login` leaves: good for a token that lasts some hours."""
 
     def __post_init__(self) -> None:
         # Checked here because an HTTP library would quote the value in its complaint.
-        for value in (self.token, self.user, self.key):
+        for value in (self.token, self.user, self.key, self.refresh_token):
             if not re.fullmatch(r"[!-~]*", value):
                 raise UserError(
                     f"The credentials found in {self.source} hold a space, a line break or a "
@@ -65,6 +67,7 @@ def _kaggle_files() -> list[Path]:
         *([Path(settings) / "kaggle.json"] if settings else []),
         home / ".kaggle" / "kaggle.json",
         home / ".config" / "kaggle" / "kaggle.json",
+        home / ".kaggle" / "credentials.json",
     ]
 
 
@@ -140,8 +143,11 @@ def _candidates(service: Service) -> Iterator[Credentials]:
             place = path.as_posix().replace(Path.home().as_posix(), "~")
             if path.suffix != ".json":
                 yield Credentials(place, token=text)
+            elif path.name == "credentials.json":
+                (refresh_token,) = _parse(text, place, service, "refresh_token")
+                yield Credentials(place, refresh_token=refresh_token)
             else:
-                user, key = _parse_pair(text, place, service)
+                user, key = _parse(text, place, service, "username", "key")
                 yield Credentials(place, user=user, key=key)
 
 
@@ -161,15 +167,18 @@ def _read(path: Path, service: Service) -> str:
         ) from None
 
 
-def _parse_pair(text: str, place: str, service: Service) -> tuple[str, str]:
+def _parse(text: str, place: str, service: Service, *keys: str) -> list[str]:
     try:
         values = json.loads(text)
-        return str(values["username"]).strip(), str(values["key"]).strip()
-    except (ValueError, KeyError, TypeError):
+        found = [values[key].strip() for key in keys]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        found = [""]
+    if not all(found):
         raise UserError(
-            f"{place} does not hold a username and a key as {service.name} writes them; delete it, "
+            f"{place} does not hold {' and '.join(keys)} as {service.name} writes them; delete it, "
             f"{service.advice}."
-        ) from None
+        )
+    return found
 
 
 def _colab_secret(name: str) -> str | None:

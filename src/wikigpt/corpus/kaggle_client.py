@@ -8,6 +8,8 @@ What the package (2.2.4) does, and what is done about it here:
 - With VERBOSE set it prints the Authorization header and the body. It is built without that.
 - An invalid token file is skipped when it logs in, and sent all the same. Our session sends the
   credentials we found, or none.
+- It refreshes the token of `kaggle auth login` half an hour after that expired, and rewrites the
+  file, which an interruption leaves cut short. We ask for a token of our own, and write nothing.
 - Its `download_file` resumes well, but waits five minutes for a stalled server, knows no 429, and
   verifies nothing. It is replaced by `transfer.save`; the way to the file (API, redirect, signed
   address) stays the client's.
@@ -47,7 +49,7 @@ def _nobody_at_home() -> Iterator[None]:
 
 with _nobody_at_home():
     from kaggle.api.kaggle_api_extended import KaggleApi
-    from kagglesdk import KaggleClient
+    from kagglesdk import KaggleClient, KaggleCredentials
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
     from kagglesdk.kaggle_env import get_env
 
@@ -94,8 +96,9 @@ class PatientKaggleApi(KaggleApi):
             self._session.mount(scheme, _WithTimeout())
         if credentials and credentials.token:
             self._session.auth = _Bearer(credentials.token)
-        elif credentials:
+        elif credentials and credentials.user:
             self._session.auth = (credentials.user, credentials.key)
+        self._refresh_token = credentials.refresh_token if credentials else ""
 
     def describe(self, dataset: str) -> Dataset:
         """The newest version of `owner/name`, and its licence."""
@@ -127,6 +130,9 @@ class PatientKaggleApi(KaggleApi):
     def build_kaggle_client(self) -> KaggleClient:
         client = KaggleClient(env=get_env(), verbose=False)
         client.http_client()._session = self._session
+        if self._refresh_token and not self._session.auth:
+            login = KaggleCredentials(client, self._refresh_token)
+            self._session.auth = _Bearer(login.generate_access_token().token)
         return client
 
     def download_needed(self, response: requests.Response, outfile: str, quiet: bool = True):

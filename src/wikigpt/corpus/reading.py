@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from wikigpt.corpus.articles import Article, parse_article
+from wikigpt.corpus.choose import Part
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.corpus.dedup import Deduplicator, Duplicates
 from wikigpt.corpus.records import BadRecord, read_records
@@ -74,6 +75,8 @@ class Reading:
     """Articles with a shorter text are dropped."""
     duplicates: Duplicates | None = None
     """The records to drop as duplicates, from `find_duplicates`; None keeps them."""
+    part: Part | None = None
+    """The records to read at all, from `part_of`; None reads every one."""
 
 
 EVERYTHING = Reading()
@@ -132,9 +135,11 @@ def _articles(
     path: Path, rejects: Rejects, reading: Reading, report: CleaningReport | None
 ) -> Iterator[tuple[int, Article]]:
     """(number of the record, article) of one file."""
-    repeats = reading.duplicates.of(path) if reading.duplicates else iter(())
-    repeat, kind = next(repeats, (-1, None))
-    for number, record in enumerate(read_records(path)):
+    repeats = dict(reading.duplicates.of(path)) if reading.duplicates else {}
+    take = reading.part.of(path) if reading.part else None
+    for number, record in enumerate(read_records(path, take)):
+        if record is None:
+            continue
         rejects.records += 1
         try:
             if isinstance(record.value, BadRecord):
@@ -145,10 +150,8 @@ def _articles(
             rejects.rejected.append(rejected)
             rejects.check(at_least=1000)
             continue
-        reason = "too short" if len(article.text) < reading.min_characters else None
-        if number == repeat:
-            reason = reason or kind
-            repeat, kind = next(repeats, (-1, None))
+        too_short = len(article.text) < reading.min_characters
+        reason = "too short" if too_short else repeats.get(number)
         if report is not None:
             report.drop(reason, article.text) if reason else report.keep(article.text)
         if not reason:

@@ -7,12 +7,16 @@ unpacked to disk but Parquet inside another container, which needs to be read fr
 A bad record costs only itself: it comes out as a `BadRecord` in place of a value. A damaged file is
 another matter: how many records it lost can't be known, so it stops, in one sentence.
 
+Who wants only some of the records says so record by record (`take`); the others are passed over
+without being parsed, and counted just as well, so that a record's number never depends on it.
+
 Memory: one record, or one batch of Parquet rows. A line above MAX_RECORD_BYTES is read past in
 pieces and is a bad record; the longest article of any Wikipedia is far below that.
 """
 
 import gzip
 import io
+import itertools
 import json
 import shutil
 import tempfile
@@ -53,8 +57,12 @@ class Record(NamedTuple):
     """The first characters, or a Parquet row's title, to recognise it by."""
 
 
-def read_records(path: str | Path) -> Iterator[Record]:
+def read_records(path: str | Path, take: Iterator[bool] | None = None) -> Iterator[Record | None]:
     """All records of a file in order; blank lines are none.
+
+    Args:
+        take: an answer for each record in turn, without end: whether to read it. One that is not
+            read comes out as None.
 
     Raises:
         UserError: the file is missing, damaged, cut short, or of no kind that is known.
@@ -64,7 +72,8 @@ def read_records(path: str | Path) -> Iterator[Record]:
         raise UserError(f"There is no corpus file {path}.")
     try:
         with path.open("rb", buffering=_BUFFER) as file:
-            yield from _read(file, path.name, path.name, seekable=True)
+            take = itertools.repeat(True) if take is None else take
+            yield from _read(file, path.name, path.name, take, seekable=True)
     except (EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError) as error:
         raise _damaged(path, error) from None
     except OSError as error:
@@ -74,28 +83,40 @@ def read_records(path: str | Path) -> Iterator[Record]:
         raise _damaged(path, error) from None
 
 
+def count_records(path: str | Path) -> int:
+    """How many records `read_records` finds, bad ones too: without parsing one; Parquet says it.
+
+    Raises:
+        UserError: as `read_records`.
+    """
+    return sum(1 for _ in read_records(path, itertools.repeat(False)))
+
+
 def _damaged(path: Path, error: Exception) -> UserError:
     why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return UserError(f"{path} is damaged or cut short ({why}); get it again.")
 
 
-def _read(file: BinaryIO, name: str, shown: str, seekable: bool) -> Iterator[Record]:
+def _read(
+    file: BinaryIO, name: str, shown: str, take: Iterator[bool], seekable: bool
+) -> Iterator[Record | None]:
     """Records of an open file; its name, without the compressions taken off, says its kind."""
     stem, _, suffix = name.rpartition(".")
     match suffix.lower():
         case "jsonl" | "ndjson" | "json":
-            yield from _json_lines(file, shown)
+            yield from _json_lines(file, shown, take)
         case "txt":
-            yield from _documents(file, Path(stem).name, shown)
+            yield from _documents(file, Path(stem).name, shown, take)
         case "parquet":
-            yield from _rows(file if seekable else _spooled(file), shown)
+            yield from _rows(file if seekable else _spooled(file), shown, take)
         case "gz":
-            yield from _read(gzip.GzipFile(fileobj=file), stem, shown, seekable=False)
+            yield from _read(gzip.GzipFile(fileobj=file), stem, shown, take, seekable=False)
         case "zst":
             stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-            yield from _read(io.BufferedReader(stream, _BUFFER), stem, shown, seekable=False)
+            stream = io.BufferedReader(stream, _BUFFER)
+            yield from _read(stream, stem, shown, take, seekable=False)
         case "zip":
-            yield from _members(file if seekable else _spooled(file), shown)
+            yield from _members(file if seekable else _spooled(file), shown, take)
         case _:
             raise UserError(
                 f"{shown} is of no kind that can be read; give .jsonl, .parquet or .txt files, "
@@ -103,7 +124,7 @@ def _read(file: BinaryIO, name: str, shown: str, seekable: bool) -> Iterator[Rec
             )
 
 
-def _members(file: BinaryIO, shown: str) -> Iterator[Record]:
+def _members(file: BinaryIO, shown: str, take: Iterator[bool]) -> Iterator[Record | None]:
     with zipfile.ZipFile(file) as archive:
         names = members(archive)
         if not names:
@@ -111,7 +132,7 @@ def _members(file: BinaryIO, shown: str) -> Iterator[Record]:
         for name in names:
             with archive.open(name) as member:
                 stream = io.BufferedReader(member, _BUFFER)
-                yield from _read(stream, name, f"{shown}/{name}", seekable=False)
+                yield from _read(stream, name, f"{shown}/{name}", take, seekable=False)
 
 
 def _spooled(file: BinaryIO) -> BinaryIO:
@@ -135,9 +156,12 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
         yield number, line, whole
 
 
-def _json_lines(file: BinaryIO, shown: str) -> Iterator[Record]:
+def _json_lines(file: BinaryIO, shown: str, take: Iterator[bool]) -> Iterator[Record | None]:
     for number, line, whole in _lines(file):
         if whole and line.isspace():
+            continue
+        if not next(take):
+            yield None
             continue
         try:
             value = decode_json(line, RECORD) if whole else _too_long()
@@ -212,30 +236,37 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _documents(file: BinaryIO, stem: str, shown: str) -> Iterator[Record]:
+def _documents(
+    file: BinaryIO, stem: str, shown: str, take: Iterator[bool]
+) -> Iterator[Record | None]:
     """A text file, whole or cut at its `<|endoftext|>` lines."""
     lines: list[bytes] = []
     size, number = 0, 1
     for _, line, whole in _lines(file):
         if line.strip() == END_OF_TEXT:
-            yield from _document(lines, size, number, stem, shown)
+            yield from _document(lines, size, number, stem, shown, take)
             lines, size, number = [], 0, number + 1
             continue
         size += len(line)
         if whole and size <= MAX_RECORD_BYTES:
             lines.append(line)
-    yield from _document(lines, size, number, stem, shown)
+    yield from _document(lines, size, number, stem, shown, take)
 
 
 def _document(
-    lines: list[bytes], size: int, number: int, stem: str, shown: str
-) -> Iterator[Record]:
+    lines: list[bytes], size: int, number: int, stem: str, shown: str, take: Iterator[bool]
+) -> Iterator[Record | None]:
     data = b"".join(lines)
     start = data[:200].decode("utf-8", errors="replace")
-    if size > MAX_RECORD_BYTES:
+    too_long = size > MAX_RECORD_BYTES
+    if not too_long and not data.strip():
+        return
+    if not next(take):
+        yield None
+    elif too_long:
         advice = "put lines that say <|endoftext|> between its documents"
         yield Record(shown, number, BadRecord(f"{_too_long()}; {advice}"), start)
-    elif data.strip():
+    else:
         try:
             text = data.decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
@@ -245,26 +276,40 @@ def _document(
         yield Record(shown, number, about | {"is_part_of": "txt", "text": text}, start)
 
 
-def _rows(file: BinaryIO, shown: str) -> Iterator[Record]:
+def _rows(file: BinaryIO, shown: str, take: Iterator[bool]) -> Iterator[Record | None]:
     """The rows of a Parquet file, of which only the columns that are needed are read."""
     table = pq.ParquetFile(file, pre_buffer=False)
     columns = [name for name in table.schema_arrow.names if name in COLUMNS]
     if not columns:
         raise UserError(f"{shown} has none of the columns name, title, abstract, text, sections.")
+    groups = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+    if sum(groups) != table.metadata.num_rows:  # nothing else in a footer is checked
+        raise pa.ArrowInvalid("its numbers of rows disagree")
     number = 0
-    for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-        try:
-            values = batch.to_pylist()
-        except UnicodeDecodeError:
-            values = [_row(batch.slice(i, 1)) for i in range(batch.num_rows)]
-        for value in values:
-            number += 1
-            title = "" if isinstance(value, BadRecord) else value.get("name") or value.get("title")
-            yield Record(shown, number, value, str(title)[:200])
+    for group, n_rows in enumerate(groups):
+        taken = bytes(itertools.islice(take, n_rows))
+        if not any(taken):
+            number += n_rows
+            yield from itertools.repeat(None, n_rows)
+            continue
+        for batch in table.iter_batches(PARQUET_ROWS, row_groups=[group], columns=columns):
+            here, taken = taken[: batch.num_rows], taken[batch.num_rows :]
+            chosen = pa.array([i for i, yes in enumerate(here) if yes], pa.int32())
+            values = iter(_values(batch if all(here) else batch.take(chosen)))
+            for yes in here:
+                number += 1
+                yield _parquet_record(shown, number, next(values)) if yes else None
 
 
-def _row(batch: pa.RecordBatch) -> dict[str, Any] | BadRecord:
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | BadRecord]:
     try:
-        return batch.to_pylist()[0]
+        return batch.to_pylist()
     except UnicodeDecodeError as error:
-        return BadRecord(_reason(error))
+        if batch.num_rows == 1:
+            return [BadRecord(_reason(error))]
+        return [value for i in range(batch.num_rows) for value in _values(batch.slice(i, 1))]
+
+
+def _parquet_record(shown: str, number: int, value: dict[str, Any] | BadRecord) -> Record:
+    title = "" if isinstance(value, BadRecord) else value.get("name") or value.get("title")
+    return Record(shown, number, value, str(title)[:200])

@@ -7,13 +7,16 @@ bytes where they know nothing better. Its price is length: é is two tokens, €
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from wikigpt.errors import UserError
 from wikigpt.files import read_json, write_json
-from wikigpt.tokenizers.char import END_OF_TEXT
+from wikigpt.tokenizers.char import END_OF_TEXT, CharTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 class ByteTokenizer:
@@ -52,6 +55,10 @@ class ByteTokenizer:
                 raise UserError(f"Id {i} is outside the vocabulary of {self.vocab_size} tokens.")
             pieces.append(bytes([i - 1]) if i else END_OF_TEXT.encode())
         return b"".join(pieces).decode("utf-8", errors="replace")
+
+    def to_hub(self, model_max_length: int | None = None) -> "PreTrainedTokenizerFast":
+        """For AutoTokenizer: a character tokenizer that knows no character spells in bytes."""
+        return CharTokenizer("").to_hub(model_max_length)
 
     @property
     def fingerprint(self) -> str:

@@ -4,15 +4,14 @@ A large text is counted by several processes, a chunk at a time. The counts are 
 depend on how many processes there are or which of them is done first.
 """
 
-import multiprocessing
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 
 from wikigpt.errors import UserError
+from wikigpt.processes import undisturbed, usable_cores, worker_pool
 from wikigpt.tokenizers.patterns import splitter
 
 CHUNK_CHARACTERS = 2**22
@@ -34,7 +33,7 @@ def count_pieces(
     Raises:
         UserError: a process was stopped from outside.
     """
-    processes = processes or os.cpu_count() or 1
+    processes = processes or usable_cores()
     chunks = _chunks(texts, chunk_characters)
     counts: Counter[str] = Counter()
     for chunk in chunks if processes == 1 else islice(chunks, CHUNKS_ALONE):
@@ -42,22 +41,22 @@ def count_pieces(
     first = next(chunks, None)
     if first is None:
         return counts
-    # Spawned, not forked: the same everywhere, and safe beside the threads of torch.
-    spawn = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(processes, spawn) as pool:
+        with worker_pool(processes) as pool:
             # Few chunks at a time are on their way: the texts must not pile up in memory.
-            waiting = deque([pool.submit(_count, pattern, first)])
-            for chunk in chunks:
-                waiting.append(pool.submit(_count, pattern, chunk))
+            waiting: deque[Future[Counter[str]]] = deque()
+            for chunk in chain([first], chunks):
+                with undisturbed():
+                    waiting.append(pool.submit(_count, pattern, chunk))
                 if len(waiting) > 2 * processes:
                     counts.update(waiting.popleft().result())
             for future in waiting:
                 counts.update(future.result())
     except BrokenProcessPool:
         raise UserError(
-            "A process that counted words was stopped: by the system for want of memory (train on "
-            "less text), or because a script starts training outside `if __name__ == '__main__':`."
+            "A process that was counting words died, most likely because memory ran out; close "
+            "other programs or train on less text. (A script of your own must start its work under "
+            '`if __name__ == "__main__":`.)'
         ) from None
     return counts
 

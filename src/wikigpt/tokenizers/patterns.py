@@ -45,7 +45,8 @@ _MARKS = (
     "\u0080-\u0084\u0086-\u009f¡-©¬-´¶-¹»-¿×÷"  # Latin-1 without ª, µ, º and without «
     "\u200b\u200e-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u206f"  # General Punctuation
     "⁰-₟₠-⃏℀-⯿"  # superscripts, currencies, letterlike, arrows, mathematics, shapes
-    "⸀-⹿、-〿︀-️\ufeff！-／：-＠［-｀｛-･\ufff0-\uffff"  # more marks, wide marks, specials
+    "⸀-⹿、-〿\ufe00-\ufe0f\ufeff"  # more marks; variation selectors
+    "！-／：-＠［-｀｛-･\ufff0-\uffff"  # wide marks, specials
     "\U0001f000-\U0001faff"  # pictures
 )
 _LETTER = f"[^{_NO_BREAK}{_SPACES}{_DIGITS}{_MARKS}«]"
@@ -56,12 +57,14 @@ def _any_case(word: str) -> str:
     return "".join(f"[{c}{c.upper()}]" for c in word)
 
 
-_QU = [_any_case(word) for word in ("jus", "lors", "puis", "quoi", "quel", "pres")]
+_BEFORE_QU = ["", *map(_any_case, ("jus", "lors", "puis", "quoi", "quel", "pres"))]
+_ELISIONS = [f"{before}{_any_case('qu')}['’]" for before in _BEFORE_QU]
+_ELISIONS.append(f"[{'cçdjlmnst' + 'cçdjlmnst'.upper()}]['’]")
+_ELISIONS.append(f"{_any_case('aujourd')}['’]{_any_case('hui')}")
 FRENCH = "|".join(
     [
-        f" ?{_any_case('aujourd')}['’]{_any_case('hui')}",
-        f" ?(?:[cçdjlmnstCÇDJLMNST]|(?:{'|'.join(_QU)})?{_any_case('qu')})['’]",
-        f" ?{_LETTER}+",
+        # One group and a flat list: half again as fast as groups with a space each.
+        f" ?(?:{'|'.join(_ELISIONS)}|{_LETTER}+)",
         f" ?[{_DIGITS}]+",
         f" ?«[{_NO_BREAK}]?",
         f"[ {_NO_BREAK}]?[{_MARKS}]+",

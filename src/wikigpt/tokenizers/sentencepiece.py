@@ -175,7 +175,7 @@ class SentencePieceTokenizer:
             raise UserError(f"{path} is damaged; prepare the corpus again.")
         return cls(model, model_type)
 
-    def to_hub(self) -> "PreTrainedTokenizerFast":
+    def to_hub(self, model_max_length: int | None = None) -> "PreTrainedTokenizerFast":
         """The same tokenizer for AutoTokenizer, with the same ids on any text; bpe models only.
 
         A unigram model has no exact twin there: among segmentations that are equally likely up to
@@ -185,8 +185,9 @@ class SentencePieceTokenizer:
         Raises:
             UserError: this is a unigram model.
         """
-        from tokenizers import AddedToken, Tokenizer, decoders, models
-        from transformers import PreTrainedTokenizerFast
+        from tokenizers import Tokenizer, decoders, models
+
+        from wikigpt.tokenizers.export import to_hub
 
         if self.model_type != "bpe":
             raise UserError(
@@ -207,11 +208,7 @@ class SentencePieceTokenizer:
         ]
         twin = Tokenizer(models.BPE(id_of, merges, byte_fallback=True))
         twin.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-        twin.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
-        # Without split_special_tokens, the literal <|endoftext|> in a text would end the text.
-        return PreTrainedTokenizerFast(
-            tokenizer_object=twin, eos_token=END_OF_TEXT, split_special_tokens=True
-        )
+        return to_hub(twin, [END_OF_TEXT], model_max_length)
 
 
 def _chunks(texts: Iterable[str], failures: list[BaseException]) -> Iterator[bytes]:
