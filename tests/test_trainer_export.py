@@ -107,11 +107,12 @@ def test_what_can_not_be_exported_is_told(small_corpus, tmp_path, capsys):
     assert main(["export", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
     config = tiny_config(
-        small_corpus, tmp_path, kind="byte", min_count=None, engine="trainer", max_steps=4
-    )
+        small_corpus, tmp_path, kind="sentencepiece", min_count=None, engine="trainer", max_steps=4,
+        **{"tokenizer.vocab_size": 500},
+    )  # fmt: skip
     said = []
     stream = list(train(config, say=said.append))
     assert isinstance(stream[-1], events.Finished)
-    assert "A byte tokenizer has no tokenizer.json" in said[-1]
-    with pytest.raises(UserError, match="A byte tokenizer"):
+    assert "A unigram model has no exact twin" in said[-1]
+    with pytest.raises(UserError, match="A unigram model"):
         export_run(config.run_path)

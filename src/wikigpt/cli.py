@@ -142,9 +142,9 @@ def _prepare(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     config = _load(options)
     # Importing torch takes seconds; a mistake in the config should not have to wait for it.
-    from wikigpt.training import events, processes, train
+    from wikigpt.training import events, ranks, train
 
-    if not processes.is_first():  # of several, the first speaks
+    if not ranks.is_first():  # of several, the first speaks
         for _ in train(config, fresh=options.fresh, say=lambda _: None):
             pass
         return 0

@@ -46,13 +46,7 @@ def export_run(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     model, tokenizer, config = load_run(folder)
-    if not hasattr(tokenizer, "to_hub"):
-        raise UserError(
-            f"A {tokenizer.kind} tokenizer has no tokenizer.json; train with tokenizer.kind=bpe or "
-            "char to export a run."
-        )
-    hub_tokenizer = tokenizer.to_hub()
-    hub_tokenizer.model_max_length = model.config.block_size
+    hub_tokenizer = tokenizer.to_hub(model_max_length=model.config.block_size)
     twin = to_transformers(model, tokenizer.end_of_text_id)
     twin.generation_config = _generation_config(model, tokenizer, config)
     aside = folder / ".export.partial"

@@ -23,7 +23,7 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model.generate import complete
 from wikigpt.model.gpt import GPT
-from wikigpt.training import checkpoint, events, processes
+from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
 from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.optim import learning_rate_at, make_optimizer
@@ -63,10 +63,10 @@ def train(
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
     device = pick_device(settings.device)
-    processes.check(config)
+    ranks.check(config)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
-    with processes.group(device), run_lock(config) if processes.is_first() else nullcontext():
+    with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
         if settings.engine == "trainer":
             # It stands on this module, and its imports take seconds that the own loop can save.
             from wikigpt.training.trainer import train_with_trainer
@@ -79,15 +79,15 @@ def train(
 def _train(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
 ) -> Iterator[events.Event]:
-    settings, first = config.training, processes.is_first()
+    settings, first = config.training, ranks.is_first()
     folder = open_run(config, data, fresh) if first else config.run_path
-    processes.wait_for_all()
+    ranks.wait_for_all()
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
     # `best` is as complete as `last`, only older.
     start = last if checkpoint.find(last) else best
     state = checkpoint.load_state(start) if checkpoint.find(start) else None
     # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
-    hardware = processes.from_first(
+    hardware = ranks.from_first(
         detect(replace(settings, precision=state["precision"]) if state else settings)
     )
     if state:
@@ -126,7 +126,7 @@ def _train(
             if progress.step < settings.max_steps:
                 yield preflight(config, data, hardware, model, progress.step)
             while True:
-                stop.reason = processes.from_any(stop.reason)
+                stop.reason = ranks.from_any(stop.reason)
                 if stop.reason:
                     yield save(last)
                     yield events.Stopped(progress.step, stop.reason)
@@ -172,15 +172,15 @@ def _optimizer_step(
     size = settings.micro_batch_size
     if isinstance(data.train, TokenBlocks):
         indices = indices_of_step(
-            config, len(data.train), progress.step, processes.rank(), processes.world_size()
+            config, len(data.train), progress.step, ranks.rank(), ranks.world_size()
         )
         ids_BT, targets_BT = data.train.batch(indices)
         which = f" (blocks {', '.join(map(str, indices[:8]))}…)"
     else:
         batch = data.train.batch(size * settings.grad_accumulation_steps)
-        ids_BT, targets_BT = map(processes.my_share, batch)
+        ids_BT, targets_BT = map(ranks.my_share, batch)
         which = ""
-    n_tokens = int(processes.total(int((targets_BT != IGNORE).sum()), hardware.device))
+    n_tokens = int(ranks.total(int((targets_BT != IGNORE).sum()), hardware.device))
     loss = 0.0
     for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
         # Each token weighs the same, however the batch is cut into micro-batches.
@@ -189,8 +189,8 @@ def _optimizer_step(
             _, mean_loss = model(ids.to(hardware.device), targets.to(hardware.device))
         (mean_loss * share).backward()
         loss += mean_loss.item() * share
-    loss = processes.total(loss, hardware.device)
-    processes.sum_gradients(model)
+    loss = ranks.total(loss, hardware.device)
+    ranks.sum_gradients(model)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
@@ -215,10 +215,7 @@ def _optimizer_step(
         grad_norm=grad_norm,
         tokens=progress.tokens,
         tokens_per_second=n_tokens / seconds,
-        mfu=n_tokens
-        / seconds
-        * model.flops_per_token
-        / (hardware.peak_flops * processes.world_size()),
+        mfu=n_tokens / seconds * model.flops_per_token / (hardware.peak_flops * ranks.world_size()),
         seconds=progress.seconds,
     )
 

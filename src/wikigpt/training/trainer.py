@@ -42,7 +42,7 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
-from wikigpt.training import checkpoint, events, loop, processes
+from wikigpt.training import checkpoint, events, loop, ranks
 from wikigpt.training.export import export_run
 from wikigpt.training.hardware import Hardware, detect, synchronize
 from wikigpt.training.lockstep import in_lockstep
@@ -77,7 +77,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
         output_dir=str(folder),
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.grad_accumulation_steps // processes.world_size(),
+        gradient_accumulation_steps=settings.grad_accumulation_steps // ranks.world_size(),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.beta1,
@@ -172,16 +172,16 @@ class _Run(TrainerCallback):
         say: Callable[[str], None], tell: Callable[[events.Event], None], stop: StopRequest,
     ) -> None:  # fmt: skip
         self.config, self.data, self.say, self.tell, self.stop = config, data, say, tell, stop
-        self.first, self.folder = processes.is_first(), config.run_path
+        self.first, self.folder = ranks.is_first(), config.run_path
         found = None
         if self.first:
             found = newest_whole(open_run(config, data, fresh) / "checkpoints", say)
-        self.kept, state = processes.from_first(found) or (None, None)
+        self.kept, state = ranks.from_first(found) or (None, None)
         self.progress = loop.Progress()
-        if state and state["processes"] != processes.world_size():
+        if state and state["processes"] != ranks.world_size():
             raise UserError(
                 f"{relative(self.kept)} holds the random state of {state['processes']} processes, "
-                f"and these are {processes.world_size()}; go on with as many as before."
+                f"and these are {ranks.world_size()}; go on with as many as before."
             )
         if state:
             self.progress = loop.Progress(**state["progress"])
@@ -189,7 +189,7 @@ class _Run(TrainerCallback):
                 self.progress.best = events.Evaluation(**state["progress"]["best"])
         # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
         settings = config.training
-        self.hardware = processes.from_first(
+        self.hardware = ranks.from_first(
             detect(replace(settings, precision=state["precision"]) if state else settings)
         )
         if state:
@@ -270,12 +270,12 @@ class _Run(TrainerCallback):
             mfu=n_tokens
             / self.seconds
             * self.flops_per_token
-            / (self.hardware.peak_flops * processes.world_size()),
+            / (self.hardware.peak_flops * ranks.world_size()),
             seconds=progress.seconds,
         )
         self.logger.log(step)
         self.tell(step)
-        self.stop.reason = processes.from_any(self.stop.reason)
+        self.stop.reason = ranks.from_any(self.stop.reason)
         if self.stop.reason:
             control.should_save = control.should_training_stop = True
         self.clock = time.perf_counter()
@@ -304,13 +304,13 @@ class _Run(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        processes.wait_for_all()  # each writes the state of its own random generators
+        ranks.wait_for_all()  # each writes the state of its own random generators
         if self.first:
             ours = {
                 "progress": asdict(self.progress),
                 "place": self.trainer.place,
                 "precision": self.hardware.precision,
-                "processes": processes.world_size(),
+                "processes": ranks.world_size(),
             }
             mark_whole(folder, ours)
         self.kept = folder

@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_config
 from wikigpt.config import save_config
 from wikigpt.errors import UserError
-from wikigpt.training import processes, train
+from wikigpt.training import ranks, train
 from wikigpt.training.logging import read_metrics
 from wikigpt.training.run_folder import load_run
 
@@ -50,6 +50,6 @@ def test_two_are_one(small_corpus, tmp_path, engine, blocks):
 
 
 def test_what_can_not_be_shared_is_told(tiny, monkeypatch):
-    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
     with pytest.raises(UserError, match="2 processes can't share grad_accumulation_steps=1"):
         list(train(tiny, say=lambda _: None))
