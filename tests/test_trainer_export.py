@@ -1,11 +1,13 @@
 """A run's folder, loaded by transformers alone."""
 
+import base64
 import json
 import os
+import re
 
-# The real client must find the stand-in, not the hub, and nobody's token.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import huggingface_hub
 import pytest
 import torch
 import yaml
@@ -13,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers.utils import logging as hub_logging
 
 from conftest import tiny_config
+from stand_in import StandIn, forget_credentials
 from wikigpt.cli import main
 from wikigpt.errors import UserError
 from wikigpt.model.generate import generate
@@ -116,3 +119,56 @@ def test_what_can_not_be_exported_is_told(small_corpus, tmp_path, capsys):
     assert "A unigram model has no exact twin" in said[-1]
     with pytest.raises(UserError, match="A unigram model"):
         export_run(config.run_path)
+
+
+class FakeModelHub(StandIn):
+    """Takes what the real client uploads, as one commit."""
+
+    def __init__(self):
+        self.files, self.refuse = {}, False
+        super().__init__()
+
+    def answer(self, request, handler):
+        if self.refuse or "authorization" not in request.headers:
+            self.send_json(handler, {"error": "Unauthorized"}, 401)
+        elif request.path == "/api/repos/create":
+            name = json.loads(request.body)
+            self.send_json(handler, {"url": f"{self.url}/you/{name['name']}", "name": "you/x"})
+        elif request.path == "/api/validate-yaml":  # of the card
+            self.send_json(handler, {"errors": [], "warnings": []})
+        elif request.path.endswith("/preupload/main"):
+            files = json.loads(request.body)["files"]
+            plain = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            self.send_json(handler, {"files": [{"path": f["path"]} | plain for f in files]})
+        elif request.path.endswith("/commit/main"):
+            for line in map(json.loads, request.body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.files[value["path"]] = base64.b64decode(value["content"])
+            url = f"{self.url}/you/x/commit/1"
+            self.send_json(handler, {"commitUrl": url, "commitOid": "1", "success": True})
+        else:
+            self.send_json(handler, {"error": "not here"}, 404)
+
+
+def test_the_real_client_publishes_it(runs, tmp_path, monkeypatch, capsys):
+    forget_credentials(monkeypatch, tmp_path / "home")
+    hub = FakeModelHub()
+    for name, value in {"ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": True}.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    try:
+        assert main(["export", str(runs[0]), "--push", "you/x"]) == 2
+        error = capsys.readouterr().err
+        assert re.search(r"The hub did not take you/x .*hf auth login", error), error
+        monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
+        assert main(["export", str(runs[0]), "--push", "you/x"]) == 0
+        assert "It is on the hub: " in capsys.readouterr().out
+    finally:
+        hub.close()
+    assert sorted(hub.files) == [
+        "README.md", "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    for name, content in hub.files.items():
+        assert content == (runs[0] / name).read_bytes()

@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="makes the completion repeatable")
     command = add("export", _export, "Make a run's folder one that transformers and the hub load.")
     command.add_argument("run_folder", help="such as runs/char-gpt")
+    command.add_argument("--push", metavar="you/name", help="publish it on the Hugging Face hub")
     return parser
 
 
@@ -256,10 +257,12 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from wikigpt.training.export import export_run
+    from wikigpt.training.export import export_run, push_to_hub
 
     folder = relative(export_run(options.run_folder))
     print(f'{folder} is a model folder now: AutoModelForCausalLM.from_pretrained("{folder}")')
+    if options.push:
+        print(f"It is on the hub: {push_to_hub(options.run_folder, options.push)}")
     return 0
 
 

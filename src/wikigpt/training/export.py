@@ -4,21 +4,24 @@
     AutoTokenizer.from_pretrained("runs/gpt2-tiny")
     pipeline("text-generation", "runs/gpt2-tiny")
 
-load it, and the `push_to_hub` of model and tokenizer publish it. The weights are those of
-checkpoints/best, whichever engine trained them. Each file is written aside and renamed, so a folder
-that was loadable stays so.
+load it, and `push_to_hub("runs/gpt2-tiny", "you/gpt2-tiny")` publishes it, with its card, under the
+account of `hf auth login`. The weights are those of checkpoints/best, whichever engine trained
+them. Each file is written aside and renamed, so a folder that was loadable stays so.
 """
 
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import GenerationConfig
+from transformers import logging as hub_logging
 
-from wikigpt.config import Config
+from wikigpt.config import Config, relative
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.model.generate import complete
@@ -36,6 +39,10 @@ LICENCES = {
     "files": "other",
 }
 
+MODEL_FILES = [
+    "README.md", "config.json", "generation_config.json", "model*.safetensors*", "tokenizer*.json",
+]  # fmt: skip
+
 
 def export_run(folder: str | Path) -> Path:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and a model card
@@ -52,7 +59,8 @@ def export_run(folder: str | Path) -> Path:
     aside = folder / ".export.partial"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        twin.save_pretrained(aside)
+        with no_bars():
+            twin.save_pretrained(aside)
         hub_tokenizer.save_pretrained(aside)
         card = model_card(folder, model, tokenizer, config)
         (aside / "README.md").write_text(card, encoding="utf-8")
@@ -61,6 +69,52 @@ def export_run(folder: str | Path) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """transformers draws a progress bar for every model it saves."""
+    drawn = hub_logging.is_progress_bar_enabled()
+    hub_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            hub_logging.enable_progress_bar()
+
+
+def push_to_hub(folder: str | Path, repository: str) -> str:
+    """Publish an exported run as `repository` ("you/name") of the Hugging Face hub.
+
+    Only what belongs to the model goes there: no checkpoints, no logs. Returns the address.
+
+    Raises:
+        UserError: not exported yet, nobody is logged in, or the hub refuses.
+    """
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    folder = Path(folder)
+    if not (folder / "model.safetensors").is_file():
+        raise UserError(f"{relative(folder)} holds no model; export the run first.")
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=MODEL_FILES,
+            ignore_patterns=["checkpoints/*", "tokenizer/*"],
+            commit_message="A run of wikigpt",
+        )
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            f"The hub did not take {repository} ({reason}); check the name and your login "
+            "(`hf auth login`, with a token that may write)."
+        ) from None
+    return commit.commit_url
 
 
 def _generation_config(model: GPT, tokenizer: Any, config: Config) -> GenerationConfig:
@@ -122,8 +176,6 @@ model = AutoModelForCausalLM.from_pretrained("{config.name}")
 ids = [tokenizer.bos_token_id, *tokenizer("{config.sampling.prompts[0]}").input_ids]
 print(tokenizer.decode(model.generate(torch.tensor([ids]))[0]))
 ```
-
-To publish it: `model.push_to_hub("you/{config.name}"); tokenizer.push_to_hub("you/{config.name}")`.
 
 ## Data and licence
 

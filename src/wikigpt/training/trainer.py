@@ -34,7 +34,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers import logging as hub_logging
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, GPTConfig, relative
@@ -43,7 +42,7 @@ from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
 from wikigpt.training import checkpoint, events, loop, ranks
-from wikigpt.training.export import export_run
+from wikigpt.training.export import export_run, no_bars
 from wikigpt.training.hardware import Hardware, detect, synchronize
 from wikigpt.training.lockstep import in_lockstep
 from wikigpt.training.logging import NoLogger, RunLogger
@@ -221,10 +220,11 @@ class _Run(TrainerCallback):
                     preflight(self.config, self.data, self.hardware, self.model, progress.step)
                 )
                 if not self.stop.reason:
-                    hub_logging.disable_progress_bar()  # a bar for every checkpoint
-                    self.trainer.train(resume_from_checkpoint=str(self.kept) if self.kept else None)
+                    with no_bars():
+                        self.trainer.train(
+                            resume_from_checkpoint=str(self.kept) if self.kept else None
+                        )
         finally:
-            hub_logging.enable_progress_bar()
             self.logger.close()
         if progress.step == settings.max_steps:
             try:
