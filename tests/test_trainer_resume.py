@@ -60,7 +60,7 @@ def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path,
     list(train(whole, say=lambda _: None))
     pieces = make_config(small_corpus, tmp_path, "pieces", blocks=blocks, data_workers=workers)
     assert prepare(whole).train_counts.tokens < 45 * 8 * 32, "the run must cross from pass to pass"
-    for stop_at in (1, 13, 27, 59):
+    for stop_at in (1, 27, 59):
         for event in train(pieces, say=lambda _: None):
             if isinstance(event, events.Step) and event.step == stop_at:
                 break

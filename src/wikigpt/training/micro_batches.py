@@ -32,6 +32,8 @@ def micro_batches(
         "batch_size": None,  # what is drawn is a micro-batch already
         "collate_fn": _as_it_is,
         "num_workers": config.training.data_workers,
+        # Not forked: Trainer runs in a thread, and the preflight has read from the stream here.
+        "multiprocessing_context": "spawn" if config.training.data_workers else None,
         # The workers' seed would be drawn from torch's generator, on which dropout depends.
         "generator": torch.Generator(),
     }

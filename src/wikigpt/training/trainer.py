@@ -219,7 +219,7 @@ class _Run(TrainerCallback):
                 self.tell(
                     preflight(self.config, self.data, self.hardware, self.model, progress.step)
                 )
-                if not self.stop.reason:
+                if not self.asked_to_stop():
                     with no_bars():
                         self.trainer.train(
                             resume_from_checkpoint=str(self.kept) if self.kept else None
@@ -275,8 +275,7 @@ class _Run(TrainerCallback):
         )
         self.logger.log(step)
         self.tell(step)
-        self.stop.reason = ranks.from_any(self.stop.reason)
-        if self.stop.reason:
+        if self.asked_to_stop():
             control.should_save = control.should_training_stop = True
         self.clock = time.perf_counter()
 
@@ -317,6 +316,11 @@ class _Run(TrainerCallback):
         for event in [*self.unreported, events.Checkpoint(state.global_step, relative(folder))]:
             self.tell(event)
         self.unreported.clear()
-        if self.stop.reason:
+        if self.asked_to_stop():
             control.should_training_stop = True
         self.clock = time.perf_counter()
+
+    def asked_to_stop(self) -> bool:
+        """Whether any process was; all must stop at the same step."""
+        self.stop.reason = ranks.from_any(self.stop.reason)
+        return self.stop.reason is not None
