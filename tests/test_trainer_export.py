@@ -17,10 +17,11 @@ from transformers.utils import logging as hub_logging
 from conftest import tiny_config
 from stand_in import StandIn, forget_credentials
 from wikigpt.cli import main
+from wikigpt.config import load_config
 from wikigpt.errors import UserError
 from wikigpt.model.generate import generate
 from wikigpt.training import events, train
-from wikigpt.training.export import export_run
+from wikigpt.training.export import export_run, licence_of
 from wikigpt.training.run_folder import load_run
 
 
@@ -172,3 +173,19 @@ def test_the_real_client_publishes_it(runs, tmp_path, monkeypatch, capsys):
     ]  # fmt: skip
     for name, content in hub.files.items():
         assert content == (runs[0] / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "licence"),
+    [
+        ({"source": "wikipedia-leads"}, "cc-by-sa-4.0"),
+        ({"source": "kaggle"}, "cc-by-sa-4.0"),
+        ({"source": "hub"}, "cc-by-sa-3.0"),
+        ({"source": "hub", "dataset": "wikimedia/structured-wikipedia"}, "cc-by-sa-4.0"),
+        ({"source": "files"}, "other"),
+    ],
+)
+def test_the_licence_is_that_of_the_text(corpus, licence):
+    """As data/README.md has them."""
+    name, sentence = licence_of(load_config(**corpus).corpus)
+    assert name == licence and (licence == "other" or licence[-3:] in sentence)

@@ -21,7 +21,7 @@ import yaml
 from transformers import GenerationConfig
 from transformers import logging as hub_logging
 
-from wikigpt.config import Config, relative
+from wikigpt.config import Config, CorpusConfig, relative
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.model.generate import complete
@@ -31,13 +31,8 @@ from wikigpt.training import checkpoint
 from wikigpt.training.logging import plain_markdown
 from wikigpt.training.run_folder import load_run
 
-# What the text of a source is under; data/README.md says more.
-LICENCES = {
-    "wikipedia-leads": "cc-by-sa-4.0",
-    "kaggle": "cc-by-sa-4.0",
-    "hub": "cc-by-sa-4.0",
-    "files": "other",
-}
+# What a model card needs to say; data/README.md says more.
+CC_BY_SA = "[CC BY-SA {0}](https://creativecommons.org/licenses/by-sa/{0}/)"
 
 MODEL_FILES = [
     "README.md", "config.json", "generation_config.json", "model*.safetensors*", "tokenizer*.json",
@@ -132,7 +127,7 @@ def model_card(folder: Path, model: GPT, tokenizer: Any, config: Config) -> str:
     manifest = read_json(folder / "corpus.json")
     best = _best(folder)
     train, validation = (manifest["splits"][split] for split in ("train", "validation"))
-    licence = LICENCES[config.corpus.source]
+    licence, whose = licence_of(config.corpus)
     front = {
         "language": config.corpus.language,
         "license": licence,
@@ -147,13 +142,6 @@ def model_card(folder: Path, model: GPT, tokenizer: Any, config: Config) -> str:
         for prompt in config.sampling.prompts
     )
     source = config.corpus.dataset or config.corpus.source
-    whose = (
-        "Text of Wikipedia by its authors, CC BY-SA 4.0 "
-        "(https://creativecommons.org/licenses/by-sa/4.0/), older parts also under the GFDL. What "
-        "the model writes may repeat passages of it: name Wikipedia when you publish them."
-        if licence != "other"
-        else "Trained on files of its maker; ask them under which licence."
-    )
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
 ---
@@ -170,8 +158,9 @@ wikigpt to continue text. It knows no instructions, and what it writes is not to
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{config.name}")
-model = AutoModelForCausalLM.from_pretrained("{config.name}")
+where = "{config.name}"  # this folder, or its name on the hub
+tokenizer = AutoTokenizer.from_pretrained(where)
+model = AutoModelForCausalLM.from_pretrained(where)
 # A document begins after an end-of-text; begin yours like that.
 ids = [tokenizer.bos_token_id, *tokenizer("{config.sampling.prompts[0]}").input_ids]
 print(tokenizer.decode(model.generate(torch.tensor([ids]))[0]))
@@ -202,6 +191,18 @@ Temperature {config.sampling.temperature}, seed {config.seed}, not chosen by han
 
 {samples}
 """
+
+
+def licence_of(corpus: CorpusConfig) -> tuple[str, str]:
+    """The hub's name of the licence, and a sentence on whose text it is."""
+    if corpus.source == "files":
+        return "other", "Trained on files of its maker; ask them under which licence."
+    plain = corpus.source == "hub" and corpus.dataset in ("", "wikimedia/wikipedia")
+    number = "3.0" if plain else "4.0"
+    return f"cc-by-sa-{number}", (
+        f"Text of Wikipedia by its authors, {CC_BY_SA.format(number)}, parts also under the GFDL. "
+        "What the model writes may repeat passages of it: name Wikipedia when you publish them."
+    )
 
 
 def _best(folder: Path) -> dict[str, Any]:
