@@ -1,15 +1,15 @@
 """transformers' Trainer on our blocks: same weights to begin with, same batches, same losses.
 
 Reached by `engine: trainer`, through the same `train(config)`, with the same events and the same
-run folder as the loop in loop.py. What Trainer (5.23) does that its users may not expect, and what
-is done about it here:
+run folder as the loop in loop.py. (With dropout the two draw different masks, so it is without that
+they are equal.) What Trainer (5.23) does that its users may not expect, and what is done about it:
 
 - GPT-2 has no loss type in the registry, so with plain `labels` Trainer counts L of them where
   L - 1 are predicted: loss and gradients shrink by (L - 1) / L. Our blocks bring every place's
   target along; as `shift_labels` both the count and the loss take them as they are.
 - It resumes by reading again what was read, and gets a second pass wrong. Here a batch is a
-  function of its number (sampler.py), or the stream's place is in the checkpoint: nothing is
-  skipped through, so a resume at step 10,000 takes as long as one at step 10.
+  function of its number (sampler.py), so step 10,000 is as near as step 10; a stream's place is in
+  the checkpoint, and only the file it was in is read again up to there (streaming.py).
 - Its checkpoints are not written in one step: trainer_checkpoint.py.
 - Its evaluation averages the means of batches, so padding would weigh; ours sums.
 - It replaces a loss that is not a number by an earlier one: switched off, and an error.
