@@ -9,10 +9,11 @@ from wikigpt.model.generate import complete, generate, next_token
 from wikigpt.tokenizers import CharTokenizer
 
 
-@pytest.fixture(scope="module")
-def model() -> GPT:
+@pytest.fixture(scope="module", params=["gpt2", "modern"])
+def model(request) -> GPT:
     torch.manual_seed(3)
-    model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=16, block_size=8, vocab_size=300))
+    shape = {"n_layer": 1, "n_head": 1, "n_embd": 16, "block_size": 8, "vocab_size": 300}
+    model = GPT(GPTConfig(arch=request.param, **shape))
     with torch.no_grad():
         model.token_embedding.weight.mul_(6)  # opinionated, so that choices differ
     return model

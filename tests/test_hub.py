@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import os
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub.constants
-import huggingface_hub.file_download
-import huggingface_hub.utils._http
 import pytest
 
 from fake_hub import REVISION, FakeHub
@@ -33,7 +35,10 @@ PLAIN = {
 STRUCTURED = {
     "20240916.fr/frwiki_namespace_0.zip": zip_of({"frwiki_namespace_0_0.jsonl": b'{"a": 1}\n'})
 }
-FIRST = "20231101.fr/train-00000-of-00003.parquet"
+MIDDLE = "20231101.fr/train-00001-of-00003.parquet"
+"""What `max_files=1` takes."""
+CUT = 300_000
+TOKEN = "hf_" + "dummy-token-4718"
 
 
 @pytest.fixture
@@ -47,9 +52,7 @@ def hub(monkeypatch, tmp_path):
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     for name, value in {
         "ENDPOINT": server.url, "HUGGINGFACE_CO_URL_TEMPLATE": template,
-        "HF_HUB_DISABLE_XET": True, "HF_HUB_OFFLINE": False,
-        "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_DOWNLOAD_TIMEOUT": 1,
-        "HF_HUB_ETAG_TIMEOUT": 1, "DOWNLOAD_CHUNK_SIZE": 10_000,
+        "HF_HUB_OFFLINE": False,
     }.items():  # fmt: skip
         monkeypatch.setattr(huggingface_hub.constants, name, value)
     yield server
@@ -58,14 +61,16 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
-    """The seconds that we or the client would have waited between attempts."""
+    """The seconds that would have been waited between attempts."""
     seconds: list[float] = []
-    clock = SimpleNamespace(sleep=seconds.append)
-    monkeypatch.setattr(transfer, "time", clock)
-    monkeypatch.setattr(huggingface_hub.file_download, "time", clock)
-    monkeypatch.setattr(huggingface_hub.utils._http, "time", SimpleNamespace(
-        sleep=seconds.append, time=lambda: 0.0))  # fmt: skip
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=seconds.append))
     return seconds
+
+
+@pytest.fixture
+def one(hub, tmp_path) -> Config:
+    """A corpus of one large file: whatever fails, fails on it."""
+    return config_of(tmp_path, max_files=1)
 
 
 def config_of(folder: Path, **overrides: object) -> Config:
@@ -77,6 +82,15 @@ def fails(config: Config) -> str:
         raw_files(config)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def is_whole(config: Config, data: bytes = PLAIN[MIDDLE]) -> bool:
+    (path,) = raw_files(config)
+    assert path.parts[-2:] == tuple(MIDDLE.split("/"))
+    assert {p.name for p in path.parents[1].rglob("*") if p.is_file()} == {
+        path.name, "manifest.json",
+    }  # fmt: skip
+    return path.read_bytes() == data
 
 
 def test_plain_wikipedia_arrives_with_its_revision(hub, tmp_path):
@@ -103,38 +117,169 @@ def test_the_structured_one_and_a_part(hub, tmp_path):
     assert "it has en, fr." in fails(config_of(tmp_path, language="de"))
 
 
-def test_a_dropped_connection_is_gone_on_with(hub, tmp_path, waits):
-    hub.faults["file"] += [Fault(cut_after=100_000)]
-    (path,) = raw_files(config_of(tmp_path, max_files=1))
-    assert path.read_bytes() == PLAIN["20231101.fr/train-00001-of-00003.parquet"]
-    first, rest = hub.ranges()
-    assert first is None and rest.startswith("bytes=")
-    assert 90_000 <= int(rest.removeprefix("bytes=").removesuffix("-")) <= 100_000
+def test_a_dropped_connection_is_gone_on_with(hub, one, waits):
+    hub.fail("store", Fault(cut_after=CUT))
+    assert is_whole(one)
+    first, again, rest = hub.ranges()
+    assert (first, again) == (None, None)  # the second asks the hub for a fresh address
+    start = int(rest.removeprefix("bytes=").removesuffix("-"))
+    assert CUT - transfer.CHUNK <= start <= CUT
+    etag = f'"{hashlib.md5(PLAIN[MIDDLE]).hexdigest()}"'
+    assert hub.contents()[-1].headers["if-range"] == etag
+    assert waits == [1.0]
 
 
-@pytest.mark.parametrize("where", ["info", "file"])
-@pytest.mark.parametrize("status", [429, 500])
-def test_busy_and_broken_servers_are_waited_for(hub, tmp_path, waits, where, status):
-    hub.faults[where] += [Fault(status=status)] * 2
-    assert len(raw_files(config_of(tmp_path, max_files=1))) == 1
-    assert len(waits) == 2
+def test_many_drops_are_no_reason_to_give_up_while_bytes_arrive(hub, one, waits, monkeypatch):
+    monkeypatch.setattr(transfer, "CHUNK", 10_000)
+    for _ in range(2 * transfer.ATTEMPTS):
+        # The first answer is given up for the rest of the file, which is dropped again.
+        hub.fail("store", Fault(cut_after=20_000), Fault(cut_after=20_000))
+    assert is_whole(one)
+    assert waits == [1.0] * len(waits) and len(waits) > transfer.ATTEMPTS
 
 
-@pytest.mark.parametrize("where", ["info", "file"])
-def test_a_stalled_server_is_left_after_a_time(hub, tmp_path, waits, monkeypatch, where):
-    hub.faults[where] += [Fault(stall=True)]
+def test_a_killed_process_is_gone_on_with(hub, one):
+    hub.fail("store", Fault(cut_after=CUT, stall=True))
+    code = (
+        "from wikigpt.config import load_config; from wikigpt.corpus.download import raw_files; "
+        f"raw_files(load_config(source='hub', max_files=1, data_dir={one.data_dir!r}))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "HF_ENDPOINT": hub.url},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (halves := [*Path(one.data_dir).rglob("*.partial")]) or (
+        halves[0].stat().st_size < CUT - transfer.CHUNK
+    ):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    have = halves[0].stat().st_size
+    assert is_whole(one)
+    assert hub.ranges() == [None, None, f"bytes={have}-"]
+
+
+def test_half_a_file_of_another_revision_is_not_gone_on_with(hub, one, waits):
+    hub.fail("store", Fault(cut_after=CUT), *[Fault(cut_after=0)] * 20)
+    assert "broke off 6 times in a row" in fails(one)
+    (half,) = Path(one.data_dir).rglob("*.partial")
+    assert half.stat().st_size > CUT - transfer.CHUNK
+    hub.store.faults.clear()
+    new = parquet("new")
+    assert len(new) == len(PLAIN[MIDDLE])
+    hub.repositories["wikimedia/wikipedia"] |= {MIDDLE: new}
+    before = len(hub.contents())
+    assert is_whole(one, new)
+    assert hub.ranges()[before:] == [None]
+
+
+def test_a_server_that_ignores_ranges_does_no_harm(hub, one, waits):
+    hub.store.ignore_range = True
+    hub.fail("store", Fault(cut_after=CUT))
+    assert is_whole(one)
+    assert hub.ranges()[-1].startswith("bytes=")
+
+
+def test_a_whole_file_that_the_manifest_does_not_know_is_kept(hub, one):
+    assert is_whole(one)
+    (manifest,) = Path(one.data_dir).rglob("manifest.json")
+    manifest.unlink()
+    assert is_whole(one)
+    assert hub.ranges() == [None]
+
+
+@pytest.fixture
+def gated(hub, monkeypatch) -> FakeHub:
+    """Only the token opens it."""
+    hub.gated.add("wikimedia/wikipedia")
+    hub.token = TOKEN
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return hub
+
+
+def saw_the_token(hub: FakeHub) -> bool:
+    assert hub.requests
+    return all(r.headers.get("authorization") == f"Bearer {TOKEN}" for r in hub.requests)
+
+
+def test_the_token_goes_to_the_hub_and_nowhere_else(gated, one, waits, capsys):
+    gated.fail("store", Fault(cut_after=CUT), Fault(status=503))
+    assert is_whole(one)
+    assert saw_the_token(gated)
+    assert len(gated.store.requests) == 4
+    assert TOKEN not in str(gated.store.requests)
+    shown = capsys.readouterr()
+    assert TOKEN not in shown.out + shown.err and "Signature" not in shown.out + shown.err
+
+
+def test_a_netrc_file_does_not_replace_the_token(gated, one, tmp_path, waits):
+    netrc = tmp_path / "home" / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n", encoding="utf-8")
+    gated.redirects = False
+    gated.fail("file", Fault(cut_after=CUT))
+    assert is_whole(one)
+    assert saw_the_token(gated)
+
+
+def test_a_renamed_dataset_and_a_mirror_that_sends_itself_go_on_too(gated, tmp_path, waits):
+    """Relative redirects and none: the rest is asked of the hub, which wants the token again."""
+    gated.redirects = False
+    gated.renamed = {"old/name": "wikimedia/wikipedia"}
+    for dataset, hops in (("old/name", 1), ("wikimedia/wikipedia", 0)):
+        gated.fail("file", *[Fault()] * hops, Fault(cut_after=CUT))
+        assert is_whole(config_of(tmp_path, dataset=dataset, max_files=1))
+        assert gated.ranges()[-1].startswith("bytes=")
+    assert saw_the_token(gated)
+    assert gated.store.requests == []
+
+
+@pytest.mark.parametrize("where", ["info", "head", "file", "store"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_busy_and_broken_servers_are_waited_for(hub, one, waits, where, status):
+    hub.fail(where, Fault(status=status), Fault(status=status, headers={"Retry-After": "7"}))
+    assert is_whole(one)
+    assert waits == [1, 7]
+
+
+@pytest.mark.parametrize(
+    ("where", "cut"),
+    [("info", None), ("head", None), ("file", None), ("store", None), ("store", CUT)],
+)
+def test_a_stalled_server_is_left_after_a_time(hub, one, waits, monkeypatch, capsys, where, cut):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
-    assert len(raw_files(config_of(tmp_path, max_files=1))) == 1
+    hub.fail(where, Fault(stall=True, cut_after=cut))
+    assert is_whole(one)
+    assert "The Hugging Face hub: no answer in time; trying again" in capsys.readouterr().err
+    assert waits == [1.0]
 
 
-def test_a_corrupted_file_is_fetched_again_and_then_told(hub, tmp_path):
-    hub.faults["file"] += [Fault(corrupt=True)]
-    (path,) = raw_files(config_of(tmp_path, max_files=1))
-    assert path.read_bytes() == PLAIN["20231101.fr/train-00001-of-00003.parquet"]
-    hub.faults["file"] += [Fault(corrupt=True)] * 3
+def test_an_address_that_has_expired_is_asked_for_anew(hub, one, waits):
+    hub.fail("store", Fault(status=403))
+    assert is_whole(one)
+    assert waits == [1.0]
+
+
+def test_a_corrupted_file_is_fetched_again_and_then_told(hub, one, tmp_path):
+    hub.fail("store", Fault(corrupt=True))
+    assert is_whole(one)
+    assert hub.ranges() == [None, None]
+    hub.fail("store", *[Fault(corrupt=True)] * 3)
     says = fails(config_of(tmp_path, max_files=1, language="en"))
     assert "arrived damaged 3 times (its SHA256 is not the one announced)" in says
-    assert not list(tmp_path.rglob("data/raw/hub/*/latest/en/**/*.parquet"))
+    english = tmp_path / "data" / "raw" / "hub" / "wikimedia--wikipedia" / "latest" / "en"
+    assert [path for path in english.rglob("*") if path.is_file()] == []
+
+
+def test_a_small_file_without_a_digest_has_the_size_that_was_listed(hub, one):
+    name = "frwiki_namespace_0/frwiki_namespace_0_0.jsonl"
+    data = b'{"name": "Pluie"}\n' * 9
+    hub.repositories["wikimedia/wikipedia"] = {name: data}
+    hub.fail("file", *[Fault(page=b'{"name": "Log in"}\n')] * 3)
+    assert "arrived damaged 3 times (its size is not the one listed)" in fails(one)
+    (path,) = raw_files(one)
+    assert path.read_bytes() == data
 
 
 def test_what_is_gated_missing_or_refused_is_told(hub, tmp_path):
@@ -146,11 +291,18 @@ def test_what_is_gated_missing_or_refused_is_told(hub, tmp_path):
     says = fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia", version="v9"))
     assert "no such revision" in says
     assert "no name of a dataset" in fails(config_of(tmp_path, dataset="a--b/c"))
-    hub.faults["info"] += [Fault(status=401)]
-    assert "HTTP 401" in fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia"))
-    hub.faults["info"] += [Fault(page=b"<html>Please log in</html>")]
+    for where in ("info", "head", "file"):
+        hub.fail(where, Fault(status=401))
+        assert "HTTP 401" in fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia"))
+    hub.fail("info", Fault(page=b"<html>Please log in</html>"))
     says = fails(config_of(tmp_path, dataset="wikimedia/structured-wikipedia"))
     assert "is there a login page between you and the internet?" in says
+
+
+def test_what_was_gated_after_it_was_listed_is_told(hub, one, tmp_path):
+    assert is_whole(one)
+    hub.gated.add("wikimedia/wikipedia")
+    assert "is gated: log in" in fails(config_of(tmp_path, max_files=2))
 
 
 def test_offline_is_told(hub, tmp_path, waits, monkeypatch):

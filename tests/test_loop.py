@@ -119,10 +119,17 @@ def test_the_logged_loss_is_the_mean_over_all_micro_batches(small_corpus, tmp_pa
     assert first.tokens == 6 * 32
 
 
-def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path):
-    whole = tiny_config(small_corpus, tmp_path, name="whole", dropout=0.1)
+MODERN = {
+    "arch": "modern", "activation": "relu2", "optimizer": "muon", "schedule": "wsd",
+    "decay_fraction": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.1}, MODERN], ids=["gpt2", "modern"])
+def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path, changes):
+    whole = tiny_config(small_corpus, tmp_path, name="whole", **changes)
     stream = run(whole)
-    pieces = tiny_config(small_corpus, tmp_path, name="pieces", dropout=0.1)
+    pieces = tiny_config(small_corpus, tmp_path, name="pieces", **changes)
     for stop_at in (1, 4, 7, 11):
         for event in train(pieces, say=lambda _: None):
             if isinstance(event, events.Step) and event.step == stop_at:
@@ -143,6 +150,34 @@ def test_a_run_resumed_in_pieces_ends_with_the_same_bits(small_corpus, tmp_path)
     assert rest[-1].best.bits_per_byte == stream[-1].best.bits_per_byte
     # A finished run has nothing more to do, and says what it reached.
     assert [type(e) for e in run(pieces)] == [events.Finished]
+
+
+def test_a_checkpoint_from_before_groups_had_a_share_goes_on(small_corpus, tmp_path):
+    whole, old = (tiny_config(small_corpus, tmp_path, name=name) for name in ("whole", "old"))
+    run(whole)
+    for event in train(old, say=lambda _: None):
+        if isinstance(event, events.Step) and event.step == 6:
+            break
+    path = old.run_path / "checkpoints" / "last" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        del group["share"]
+    torch.save(state, path)
+    run(old)
+    assert same(weights(whole), weights(old))
+
+
+def test_each_group_has_its_own_rate_and_all_follow_one_schedule(small_corpus, tmp_path):
+    config = tiny_config(
+        small_corpus, tmp_path, **MODERN, warmup_steps=0, learning_rate=0.02,
+        embedding_learning_rate=0.2, vector_learning_rate=0.01, final_learning_rate_fraction=0.5,
+    )  # fmt: skip
+    steps = of(events.Step, run(config))
+    assert (steps[0].learning_rate, steps[-1].learning_rate) == pytest.approx((0.02, 0.01))
+    state = checkpoint.load_state(config.run_path / "checkpoints" / "last")
+    groups = [g for one in state["optimizer"]["optimizers"] for g in one["param_groups"]]
+    # Half of each peak; the last norm's begins at 40 / 16 of the others'.
+    assert [g["lr"] for g in groups] == pytest.approx([0.01, 0.1, 0.005, 0.005 * 40 / 16])
 
 
 def test_an_exception_in_the_readers_code_saves_too(tiny):
@@ -237,6 +272,14 @@ def test_fresh_deletes_nothing_before_the_rest_is_in_order(tiny, small_corpus, t
         pytest.skip("this machine has the device that should be missing")
     with pytest.raises(UserError, match="no such device"):
         run(wrong, fresh=True)
+    assert [type(e) for e in run(tiny)] == [events.Finished]
+
+
+def test_fresh_deletes_nothing_where_torch_has_no_muon(tiny, small_corpus, tmp_path, monkeypatch):
+    run(tiny)
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UserError, match=r"no Muon; update it to 2\.9 or newer"):
+        run(tiny_config(small_corpus, tmp_path, optimizer="muon"), fresh=True)
     assert [type(e) for e in run(tiny)] == [events.Finished]
 
 

@@ -25,6 +25,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {
     "01_download_data": {"n_examples": 1},
     "02_clean_and_stream": {"languages": ["fr", "es"], "stop_after": 50},
+    "03_tokenizers": {"vocab_size": 500, "every": 20},
     "04_gpt_from_scratch_char": {
         "max_steps": 6, "n_embd": 16, "n_layer": 1, "block_size": 64, "experiment_steps": 4,
         "learning_rates": [1e-3, 1e-2],

@@ -22,10 +22,11 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "2"}
 
 
 def make_config(corpus: Path, folder: Path, name: str, **changes) -> Config:
-    config = tiny_config(
-        corpus, folder, name=name, n_layer=2, n_embd=32, block_size=64, dropout=0.1,
-        max_steps=90, eval_interval=15, grad_accumulation_steps=2, **changes,
-    )  # fmt: skip
+    settings = {
+        "n_layer": 2, "n_embd": 32, "block_size": 64, "dropout": 0.1, "max_steps": 90,
+        "eval_interval": 15, "grad_accumulation_steps": 2,
+    }  # fmt: skip
+    config = tiny_config(corpus, folder, name=name, **(settings | changes))
     save_config(config, folder / f"{name}.yaml")
     return config
 
@@ -61,18 +62,26 @@ def few_articles(corpus: Path, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("blocks", ["shards", "streaming"])
-def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path, blocks):
-    corpus = small_corpus if blocks == "shards" else few_articles(small_corpus, tmp_path)
-    whole = make_config(corpus, tmp_path, "whole", blocks=blocks)
+STREAMING = {"blocks": "streaming"}
+MODERN = {
+    "arch": "modern", "n_kv_head": 1, "dropout": 0, "optimizer": "muon", "learning_rate": 0.02,
+    "schedule": "wsd", "decay_fraction": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, STREAMING, MODERN], ids=["gpt2, AdamW", "streaming", "modern, Muon"]
+)
+def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_path, changes):
+    corpus = few_articles(small_corpus, tmp_path) if changes is STREAMING else small_corpus
+    whole = make_config(corpus, tmp_path, "whole", **changes)
     prepare(whole, say=lambda _: None)
     process = start(tmp_path, whole)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
 
-    killed = make_config(corpus, tmp_path, "killed", blocks=blocks)
-    dice, deaths = random.Random(), 0
-    kills = 3 if blocks == "shards" else 2
+    killed = make_config(corpus, tmp_path, "killed", **changes)
+    dice, deaths, kills = random.Random(), 0, 2 if changes else 3
     for _ in range(kills):
         process = start(tmp_path, killed)
         # Some lines on, then anywhere: in a step, in an evaluation, in a save.
@@ -96,7 +105,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
     scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
     assert scores[0] == scores[1] and len(scores[0]) == 6
     assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
-    if blocks == "streaming":
+    if changes is STREAMING:
         ends = [load_state(c.run_path / "checkpoints" / "last")["blocks"] for c in (whole, killed)]
         assert ends[0] == ends[1] and ends[0]["epoch"] > 0
         assert not list(tmp_path.glob("data/shards/*/*train*"))

@@ -313,6 +313,21 @@ def test_workers_are_for_trainer_only(small_corpus, tmp_path):
         tiny_config(small_corpus, tmp_path, data_workers=2)
 
 
+def test_muon_is_for_the_own_loop_only(small_corpus, tmp_path):
+    with pytest.raises(UserError, match="engine: trainer has optimizer adamw only"):
+        tiny_config(small_corpus, tmp_path, engine="trainer", optimizer="muon")
+
+
+def test_the_modern_architecture_has_the_same_losses_too(small_corpus, tmp_path):
+    streams = [
+        run(tiny_config(small_corpus, tmp_path, name=engine, engine=engine, arch="modern"))
+        for engine in ("own", "trainer")
+    ]
+    own, other = ([step.loss for step in of(events.Step, stream)] for stream in streams)
+    assert len(own) == 12 and other == pytest.approx(own, rel=1e-4)
+    assert load_run(tmp_path / "runs" / "trainer")[0].config.arch == "modern"
+
+
 def test_another_engine_is_another_experiment(trainer, small_corpus, tmp_path):
     run(trainer)
     with pytest.raises(UserError, match=r"training\.engine: trainer -> own"):

@@ -23,6 +23,13 @@ _Positive = Annotated[int, Field(gt=0)]
 _Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _must_be_left_out(config: Any, names: tuple[str, ...], where: str) -> None:
+    """Nothing is ignored silently: a value for a field that has no effect here is an error."""
+    given = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} means nothing with {where}, or leave it out")
+
+
 @dataclass(config=_STRICT)
 class CorpusConfig:
     """Which text to learn from."""
@@ -112,12 +119,12 @@ _TOKENIZER_DEFAULTS: dict[str, dict[str, Any]] = {
 class GPTConfig:
     """The shape of the model."""
 
-    arch: Literal["gpt2"] = "gpt2"
-    """`gpt2`: the architecture of Radford et al. (2019)."""
+    arch: Literal["gpt2", "modern"] = "gpt2"
+    """`gpt2`: the architecture of Radford et al. (2019). `modern`: that of Qwen3 (2025)."""
     n_layer: _Positive = 2
     """Number of transformer blocks."""
     n_head: _Positive = 2
-    """Number of attention heads; must divide n_embd."""
+    """Number of attention heads; must divide n_embd, unless head_dim is given."""
     n_embd: _Positive = 128
     """Width of the residual stream."""
     block_size: _Positive = 256
@@ -125,11 +132,44 @@ class GPTConfig:
     vocab_size: Annotated[int, Field(ge=0)] = 0
     """Number of tokens; left at 0 in a YAML file, it is filled in from the tokenizer."""
     dropout: _Fraction = 0.0
-    """Dropout on embeddings, attention weights and residual branches."""
+    """Dropout on embeddings, attention weights and residual branches; `gpt2` only."""
+    n_kv_head: _Positive | None = None
+    """`modern` only: heads of keys and values, each shared by n_head / n_kv_head query heads; as
+    many as n_head if left out."""
+    head_dim: _Positive | None = None
+    """`modern` only: channels a head, an even number; n_embd / n_head if left out."""
+    intermediate_size: _Positive | None = None
+    """`modern` only: width of the gated MLP. If left out, 8/3 n_embd, which costs as much as
+    gpt2's 4 n_embd without a gate, rounded up to a multiple of 32, as matrix units like it."""
+    activation: Literal["silu", "relu2"] | None = None
+    """`modern` only: what bends the MLP's gate. `silu`, the default, makes it SwiGLU; `relu2`
+    (ReLU, squared) is there to be compared with it."""
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    """`modern` only: base of the rotary positions' wavelengths, of which the longest is about
+    2 pi times this, in tokens; 10,000 if left out. Qwen3's own models have 1,000,000."""
 
     def __post_init__(self) -> None:
-        if self.n_embd % self.n_head:
+        if self.head_dim is None and self.n_embd % self.n_head:
             raise ValueError(f"n_head={self.n_head} must divide n_embd={self.n_embd}")
+        if self.arch == "gpt2":
+            names = ("n_kv_head", "head_dim", "intermediate_size", "activation", "rope_theta")
+            _must_be_left_out(self, names, "arch=gpt2; take arch=modern for it")
+            return
+        # Filled in, so that a saved config says what the model was.
+        self.n_kv_head = self.n_kv_head or self.n_head
+        self.head_dim = self.head_dim or self.n_embd // self.n_head
+        self.intermediate_size = self.intermediate_size or -(-self.n_embd * 8 // (3 * 32)) * 32
+        self.activation = self.activation or "silu"
+        self.rope_theta = self.rope_theta or 10_000.0
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"n_kv_head={self.n_kv_head} must divide n_head={self.n_head}")
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim={self.head_dim} must be even, as rotary positions turn pairs of "
+                "channels; change n_embd or n_head, or give a head_dim"
+            )
+        if self.dropout:
+            raise ValueError(f"dropout={self.dropout} is nothing that arch=modern has; leave it 0")
 
 
 @dataclass(config=_STRICT)
@@ -145,14 +185,28 @@ class TrainingConfig:
     """Blocks in one forward pass."""
     grad_accumulation_steps: _Positive = 1
     """Forward passes per optimizer step; a step sees micro_batch_size x this many blocks."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Peak learning rate, reached after warmup."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw`: for all parameters. `muon`: for the matrices of the blocks, and AdamW for the
+    embeddings, norms and biases, each with a learning rate of its own (training/optim.py)."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate, reached after warmup: of all parameters with adamw, where it is 1e-3 if
+    left out; of the matrices with muon, where it is 0.02."""
+    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """`muon` only: peak learning rate of the embeddings, input and output; 0.01 if left out."""
+    vector_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """`muon` only: peak learning rate of norms and biases; 0.01 if left out."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """What the learning rate does after warmup. `cosine`: falls along half a cosine to the end.
+    `wsd` (warmup, stable, decay): stays at its peak, then falls along a line."""
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """`wsd` only: share of max_steps over which the learning rate falls; 0.2 if left out."""
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The cosine schedule ends at this share of the peak."""
+    """Either schedule ends at this share of the peak."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps over which the learning rate rises linearly from 0 to its peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled weight decay, on matrices only (never on biases and norms)."""
+    """Decoupled weight decay, on matrices only (never on biases and norms); with muon not on the
+    embeddings either."""
     beta1: _Fraction = 0.9
     """AdamW's memory of the gradient."""
     beta2: _Fraction = 0.99
@@ -172,6 +226,21 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.data_workers and self.engine != "trainer":
             raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
+        if self.optimizer != "adamw" and self.engine == "trainer":
+            raise ValueError("engine: trainer has optimizer adamw only; muon is the own loop's")
+        if self.optimizer == "adamw":
+            names = ("embedding_learning_rate", "vector_learning_rate")
+            _must_be_left_out(self, names, "optimizer=adamw; take optimizer=muon for it")
+            self.learning_rate = self.learning_rate or 1e-3
+        else:
+            self.learning_rate = self.learning_rate or 0.02
+            self.embedding_learning_rate = self.embedding_learning_rate or 0.01
+            self.vector_learning_rate = self.vector_learning_rate or 0.01
+        if self.schedule == "wsd":
+            self.decay_fraction = self.decay_fraction or 0.2
+        else:
+            names = ("decay_fraction",)
+            _must_be_left_out(self, names, "schedule=cosine; take schedule=wsd for it")
 
 
 @dataclass(config=_STRICT)

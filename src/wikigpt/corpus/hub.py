@@ -1,15 +1,21 @@
-"""Wikipedia from the Hugging Face hub, with the hub's own client.
+"""Wikipedia from the Hugging Face hub: its own client finds the files, `transfer` fetches them.
 
 `wikimedia/wikipedia` (plain text, 20231101) and `wikimedia/structured-wikipedia` need no account.
-`hf_hub_download` goes on with a dropped file by itself, but starts a file over in a new process
-(its half files bear the process's name); finished files are never fetched twice. It compares sizes
-only, so the SHA-256 that the hub lists for large files is compared here.
+The client lists, and is asked about each file before we fetch it, so what is gated, missing or
+refused is its verdict. The body comes with `transfer.save`, which goes on with half a file in the
+next process, too. The token goes to the hub, never to the address that the hub redirects to.
+
+Rejected: `hf_hub_download` (2.4). Its half files bear the process's name and the next process
+deletes them, so a killed kernel starts 770 MB over; it compares sizes only, while the SHA-256 that
+the hub lists for large files is compared here. The price is Xet, the hub's own protocol, which
+fetches pieces in parallel: only the client speaks it, and the hub serves the same files over HTTP.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import requests
 
 from wikigpt.corpus import credentials as who
 from wikigpt.corpus import transfer
@@ -63,29 +69,43 @@ class Hub:
             UserError: refused, no such file, no connection, or damaged every time.
         """
         digest = ("sha256", remote.sha256) if remote.sha256 else None
-        for attempt in range(TRIES):
-            download = partial(
-                self._download, name=name, version=version, folder=folder, again=attempt > 0
+        target = folder / name
+        if digest and target.is_file() and what_is_wrong(target, name, digest) is None:
+            return target  # we were stopped before the manifest knew of it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        for _ in range(TRIES):
+            self._call(
+                lambda api: self._download(api, name, version, partial),
+                lambda: transfer.bytes_of(partial),
             )
-            path = self._call(download)
-            wrong = what_is_wrong(path, name, digest)
+            wrong = what_is_wrong(partial, name, digest)
+            if wrong is None and partial.stat().st_size != remote.size:
+                wrong = "its size is not the one listed"
             if wrong is None:
-                return path
-            path.unlink()
+                partial.replace(target)
+                transfer.discard(partial)
+                return target
+            transfer.discard(partial)
         raise UserError(
             f"{name} arrived damaged {TRIES} times ({wrong}) and was deleted; something between "
             "the Hugging Face hub and you may be changing it: try another network, or later."
         )
 
-    def _download(self, api: Any, name: str, version: str, folder: Path, again: bool) -> Path:
-        return Path(
-            api.hf_hub_download(
-                self.dataset, name, repo_type="dataset", revision=version, local_dir=folder,
-                force_download=again,
-            )
-        )  # fmt: skip
+    def _download(self, api: Any, name: str, version: str, partial: Path) -> None:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
 
-    def _call(self, action: Callable[[Any], T]) -> T:
+        url = hf_hub_url(self.dataset, name, repo_type="dataset", revision=version)
+        api.get_hf_file_metadata(url=url, timeout=transfer.TIMEOUT)  # raises the hub's own errors
+        response = requests.get(
+            url, headers={**build_hf_headers(token=api.token), "Accept-Encoding": "identity"},
+            auth=transfer.as_it_is, stream=True, timeout=transfer.TIMEOUT,
+        )  # fmt: skip
+        response.raise_for_status()
+        transfer.save(response, partial, Path(name).name)
+
+    def _call(self, action: Callable[[Any], T], progress: Callable[[], int] = lambda: 0) -> T:
         import httpx2
         from huggingface_hub import constants, errors
 
@@ -93,28 +113,29 @@ class Hub:
             raise UserError("HF_HUB_OFFLINE is set, but the corpus is not here yet; unset it.")
         if self._api is None:
             self._connect(who.find(who.HUGGING_FACE, self._say))
-        # The client reports a failed first request as a file that is not in its cache.
-        passing = (httpx2.TransportError, errors.LocalEntryNotFoundError)
+        passing = (httpx2.TransportError, *transfer.DROPPED)
         try:
-            return transfer.patiently(lambda: action(self._api), "The Hugging Face hub", passing)
+            return transfer.patiently(
+                lambda: action(self._api), "The Hugging Face hub", passing, progress
+            )
         except errors.HFValidationError:
             problem = f"corpus.dataset {self.dataset!r} is no name of a dataset; write owner/name."
         except errors.RevisionNotFoundError:
             problem = f"{self.dataset} has no such revision on the hub; check corpus.version."
         except errors.GatedRepoError:
             if self._asked():
-                return self._call(action)
+                return self._call(action, progress)
             problem = (
                 f"{self.dataset} is gated: log in, accept its terms at https://huggingface.co/"
                 f"datasets/{self.dataset}, then {who.HUGGING_FACE.advice}."
             )
         except errors.RepositoryNotFoundError:
             problem = f"The hub has no dataset {self.dataset}, or it is private; check the name."
-        except errors.HfHubHTTPError as error:
+        except (errors.HfHubHTTPError, requests.HTTPError) as error:
             status = error.response.status_code
             if status in (401, 403):
                 if self._asked():
-                    return self._call(action)
+                    return self._call(action, progress)
                 raise who.refused(who.HUGGING_FACE, self._credentials, status) from None
             problem = f"The Hugging Face hub refused the request (HTTP {status}); try again later."
         raise UserError(problem)

@@ -13,7 +13,13 @@ import requests
 
 from wikigpt.corpus import credentials as who
 from wikigpt.corpus.mirror import Listing, RemoteFile
-from wikigpt.corpus.transfer import NOT_AN_ANSWER, discard, not_understood, patiently
+from wikigpt.corpus.transfer import (
+    NOT_AN_ANSWER,
+    bytes_of,
+    discard,
+    not_understood,
+    patiently,
+)
 from wikigpt.corpus.whole import what_is_wrong
 from wikigpt.errors import UserError
 
@@ -63,7 +69,7 @@ class Kaggle:
         for _ in range(TRIES):
             download = self._call(
                 lambda api: api.fetch(f"{self.dataset}/{version}", name, partial),
-                lambda: partial.stat().st_size if partial.exists() else 0,
+                lambda: bytes_of(partial),
             )
             is_new_zip = download.is_zipped and not name.endswith(".zip")
             final = target.with_name(f"{target.name}.zip") if is_new_zip else target

@@ -25,6 +25,10 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 120.0
 """Seconds between attempts: doubled each time, and never longer, whatever the server asks for."""
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 CHUNK = 1 << 16
+DROPPED = (
+    requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
+)  # fmt: skip
+"""What `requests` raises when the line is bad."""
 NOT_AN_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
 """What a service's client raises on an answer that is not the service's."""
 
@@ -34,10 +38,9 @@ T = TypeVar("T")
 def patiently(
     action: Callable[[], T],
     who: str,
-    passing: tuple[type[Exception], ...] = (requests.ConnectionError, requests.Timeout,
-                                            requests.exceptions.ChunkedEncodingError),
+    passing: tuple[type[Exception], ...] = DROPPED,
     progress: Callable[[], int] = lambda: 0,
-) -> T:  # fmt: skip
+) -> T:
     """Do something over the network, again and again while its failures are of the passing kind.
 
     Args:
@@ -100,6 +103,16 @@ def save(response: requests.Response, partial: Path, name: str) -> Mapping[str, 
     return response.headers
 
 
+def bytes_of(partial: Path) -> int:
+    """How much has arrived."""
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """For `auth=`: send the headers as given. `requests` would put what `~/.netrc` says there."""
+    return request
+
+
 def note_of(partial: Path) -> Path:
     """The file that says what `partial` is half of."""
     return partial.with_name(partial.name + ".json")
@@ -115,12 +128,13 @@ def _ask_for_the_rest(
 ) -> tuple[requests.Response, int]:
     """An answer with what is missing, and how much is not; (an answer with everything, 0) if the
     server can't do that, or the file changed meanwhile."""
-    if not response.history:  # an API call, not an address that can be asked again
+    if response.request.method != "GET":  # an API call, not an address that can be asked again
         return response, 0
     response.close()
+    # With the headers of the last address, from which a token for another host was taken away.
     asked = {"Range": f"bytes={have}-", "If-Range": identity["validator"]}
     response = requests.get(
-        response.url, headers={"Accept-Encoding": "identity", **asked},
+        response.url, headers={**response.request.headers, **asked}, auth=as_it_is,
         stream=True, timeout=TIMEOUT,
     )  # fmt: skip
     response.raise_for_status()

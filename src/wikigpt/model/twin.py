@@ -1,26 +1,36 @@
-"""Our GPT and its industrial twin, transformers' GPT2LMHeadModel: the same weights, both ways.
+"""Our GPT and its industrial twin in transformers: the same weights, both ways.
 
-The two differ in names only, and in one habit of the original TensorFlow code that transformers
-keeps: its linear layers ("Conv1D") store their weight transposed.
+arch="gpt2" is GPT2LMHeadModel, arch="modern" is Qwen3ForCausalLM. Ours and theirs differ in names
+only, and in one habit of GPT-2's original TensorFlow code that transformers keeps: its linear
+layers ("Conv1D") store their weight transposed.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from wikigpt.config import GPTConfig
 from wikigpt.errors import UserError
 from wikigpt.model.gpt import GPT
 
-# Ours -> theirs. "{}" stands for the block's number, and for .weight and .bias in turn.
-OUTER = {
+Twin = GPT2LMHeadModel | Qwen3ForCausalLM
+
+# Ours -> theirs. "{}" stands for the block's number.
+GPT2_OUTER = {
     "token_embedding.weight": "transformer.wte.weight",
     "position_embedding.weight": "transformer.wpe.weight",
     "final_norm.weight": "transformer.ln_f.weight",
     "final_norm.bias": "transformer.ln_f.bias",
 }
-IN_A_BLOCK = {
+# Each has a .weight and a .bias.
+GPT2_IN_A_BLOCK = {
     "attention_norm": "ln_1",
     "attention.query_key_value": "attn.c_attn",
     "attention.output": "attn.c_proj",
@@ -28,79 +38,147 @@ IN_A_BLOCK = {
     "mlp.up": "mlp.c_fc",
     "mlp.down": "mlp.c_proj",
 }
-
-
-def _names(n_layer: int) -> dict[str, str]:
-    inner = {
-        f"blocks.{i}.{ours}.{kind}": f"transformer.h.{i}.{theirs}.{kind}"
-        for i in range(n_layer)
-        for ours, theirs in IN_A_BLOCK.items()
-        for kind in ("weight", "bias")
-    }
-    return OUTER | inner
-
-
-def _transposed(theirs: str) -> bool:
-    return ".c_" in theirs and theirs.endswith(".weight")
+MODERN_OUTER = {
+    "token_embedding.weight": "model.embed_tokens.weight",
+    "final_norm.weight": "model.norm.weight",
+}
+# Each has a .weight.
+MODERN_IN_A_BLOCK = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "attention.output": "self_attn.o_proj",
+    "mlp_norm": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
 
 
 @torch.no_grad()
-def to_transformers(model: GPT, end_of_text_id: int | None = None) -> GPT2LMHeadModel:
+def to_transformers(model: GPT, end_of_text_id: int | None = None) -> Twin:
     """A transformers model with the same weights, on the CPU, in evaluation mode."""
     c = model.config
-    hub_config = GPT2Config(
-        vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd,
-        n_layer=c.n_layer, n_head=c.n_head, activation_function="gelu_new",
-        resid_pdrop=c.dropout, embd_pdrop=c.dropout, attn_pdrop=c.dropout,
-        bos_token_id=end_of_text_id, eos_token_id=end_of_text_id,
-    )  # fmt: skip
-    twin = GPT2LMHeadModel(hub_config)
+    if c.arch == "gpt2":
+        hub_config = GPT2Config(
+            vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd,
+            n_layer=c.n_layer, n_head=c.n_head, activation_function="gelu_new",
+            resid_pdrop=c.dropout, embd_pdrop=c.dropout, attn_pdrop=c.dropout,
+            bos_token_id=end_of_text_id, eos_token_id=end_of_text_id,
+        )  # fmt: skip
+        twin = GPT2LMHeadModel(hub_config)
+    else:
+        hub_config = Qwen3Config(
+            vocab_size=c.vocab_size, max_position_embeddings=c.block_size, hidden_size=c.n_embd,
+            num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
+            num_key_value_heads=c.n_kv_head, head_dim=c.head_dim,
+            intermediate_size=c.intermediate_size, hidden_act=c.activation,
+            rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
+            rms_norm_eps=1e-6, tie_word_embeddings=True,
+            bos_token_id=end_of_text_id, eos_token_id=end_of_text_id,
+        )  # fmt: skip
+        twin = Qwen3ForCausalLM(hub_config)
     weights = twin.state_dict()
-    for ours, theirs in _names(c.n_layer).items():
+    for ours, theirs in _names(c).items():
         parameter = model.get_parameter(ours)
         weights[theirs].copy_(parameter.T if _transposed(theirs) else parameter)
     return twin.eval()
 
 
 @torch.no_grad()
-def from_transformers(twin: GPT2LMHeadModel) -> GPT:
-    """Our model with the weights of a GPT2LMHeadModel, on the CPU, in evaluation mode.
+def from_transformers(twin: Twin) -> GPT:
+    """Our model with the weights of a GPT2LMHeadModel or a Qwen3ForCausalLM, on the CPU, in
+    evaluation mode.
 
     Raises:
-        UserError: not a GPT-2, or one with settings that our GPT does not have.
+        UserError: neither of the two, or one with settings that our GPT does not have.
     """
-    hub = twin.config
-    if hub.model_type != "gpt2":
-        raise UserError(f"Only a gpt2 can become our GPT, not a {hub.model_type!r} model.")
+    configs = {"gpt2": _config_of_gpt2, "qwen3": _config_of_qwen3}
+    kind = twin.config.model_type
+    if kind not in configs:
+        raise UserError(f"Only a gpt2 or a qwen3 can become our GPT, not a {kind!r} model.")
+    config = configs[kind](twin.config)
+    model = GPT(config)
+    weights = twin.state_dict()
+    for ours, theirs in _names(config).items():
+        weight = weights[theirs]
+        model.get_parameter(ours).copy_(weight.T if _transposed(theirs) else weight)
+    return model.eval()
+
+
+def _names(config: GPTConfig) -> dict[str, str]:
+    if config.arch == "gpt2":
+        outer, layers, kinds = GPT2_OUTER, "transformer.h", ("weight", "bias")
+        inner = GPT2_IN_A_BLOCK
+    else:
+        outer, layers, kinds = MODERN_OUTER, "model.layers", ("weight",)
+        inner = MODERN_IN_A_BLOCK
+    return outer | {
+        f"blocks.{i}.{ours}.{kind}": f"{layers}.{i}.{theirs}.{kind}"
+        for i in range(config.n_layer)
+        for ours, theirs in inner.items()
+        for kind in kinds
+    }
+
+
+def _transposed(theirs: str) -> bool:
+    return ".c_" in theirs and theirs.endswith(".weight")
+
+
+def _config_of_gpt2(hub: PreTrainedConfig) -> GPTConfig:
     dropouts = {hub.resid_pdrop, hub.embd_pdrop, hub.attn_pdrop}
     expected = {
         "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "n_inner": None,
         "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False, "tie_word_embeddings": True,
     }  # fmt: skip
-    odd = [f"{k}={getattr(hub, k)}" for k, v in expected.items() if getattr(hub, k) != v]
+    odd = _odd(hub, expected)
     odd += [f"different dropouts {sorted(dropouts)}"] if len(dropouts) > 1 else []
     # GPT-2 XL and others write out the default.
-    odd = [o for o in odd if o != f"n_inner={4 * hub.n_embd}"]
-    if odd:
-        raise UserError(f"Our GPT has no place for these settings of the model: {', '.join(odd)}.")
-    config = GPTConfig(
+    _refuse([o for o in odd if o != f"n_inner={4 * hub.n_embd}"])
+    return GPTConfig(
         arch="gpt2", n_layer=hub.n_layer, n_head=hub.n_head, n_embd=hub.n_embd,
         block_size=hub.n_positions, vocab_size=hub.vocab_size, dropout=dropouts.pop(),
     )  # fmt: skip
-    model = GPT(config)
-    weights = twin.state_dict()
-    for ours, theirs in _names(hub.n_layer).items():
-        weight = weights[theirs]
-        model.get_parameter(ours).copy_(weight.T if _transposed(theirs) else weight)
-    return model.eval()
+
+
+def _config_of_qwen3(hub: PreTrainedConfig) -> GPTConfig:
+    expected = {
+        "rms_norm_eps": 1e-6, "attention_bias": False, "attention_dropout": 0.0,
+        "sliding_window": None, "tie_word_embeddings": True,
+    }  # fmt: skip
+    odd = _odd(hub, expected)
+    odd += [] if hub.hidden_act in ("silu", "relu2") else [f"hidden_act={hub.hidden_act}"]
+    rope = hub.rope_parameters
+    plain = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
+    odd += [] if rope == plain else [f"rope_parameters={rope}"]
+    _refuse(odd)
+    return GPTConfig(
+        arch="modern", n_layer=hub.num_hidden_layers, n_head=hub.num_attention_heads,
+        n_embd=hub.hidden_size, block_size=hub.max_position_embeddings, vocab_size=hub.vocab_size,
+        n_kv_head=hub.num_key_value_heads, head_dim=hub.head_dim,
+        intermediate_size=hub.intermediate_size, activation=hub.hidden_act,
+        rope_theta=rope["rope_theta"],
+    )  # fmt: skip
+
+
+def _odd(hub: PreTrainedConfig, expected: dict[str, object]) -> list[str]:
+    return [f"{k}={getattr(hub, k)}" for k, v in expected.items() if getattr(hub, k) != v]
+
+
+def _refuse(odd: list[str]) -> None:
+    if odd:
+        raise UserError(f"Our GPT has no place for these settings of the model: {', '.join(odd)}.")
 
 
 class TwinAsGPT(nn.Module):
-    """A GPT2LMHeadModel that answers like our GPT, for all that is written for ours: evaluation,
-    completion, the preflight. The weights stay the twin's."""
+    """A twin that answers like our GPT, for all that is written for ours: evaluation, completion,
+    the preflight. The weights stay the twin's."""
 
-    def __init__(self, twin: GPT2LMHeadModel, config: GPTConfig) -> None:
+    def __init__(self, twin: Twin, config: GPTConfig) -> None:
         super().__init__()
         self.twin, self.config = twin, config
 

@@ -15,8 +15,9 @@ from wikigpt.processes import undisturbed, usable_cores, worker_pool
 from wikigpt.tokenizers.patterns import splitter
 
 CHUNK_CHARACTERS = 2**22
-# A process takes about a second to start, in which one core counts some ten million characters.
-CHUNKS_ALONE = 4
+# Below some 60 million characters, two processes were no faster than one (50 MB: 7.0 s and 335 MiB,
+# one alone 5.5 s and 76 MiB): they import the package anew, and text and counts travel.
+CHUNKS_ALONE = 16
 
 
 def count_pieces(

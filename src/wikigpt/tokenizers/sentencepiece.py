@@ -6,7 +6,7 @@ the unknown in bytes. Two losses have no switch:
 
 - It marks a space with ▁ (U+2581), so a ▁ of the text would come back as a space. Here a ▁ is
   spelled in its three bytes, and the stretches between are given to the library. It is the only
-  such character: all of U+0000 to U+10FFFF were tried.
+  such character of the planes in use (U+0000 to U+2FFFF and U+E0000 to U+E0FFF were tried).
 - Training silently skips lines above a length and lines with ▅ (U+2585, its own mark). Here the
   texts are cut there, and at newlines, before the library sees them.
 

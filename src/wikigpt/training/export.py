@@ -136,6 +136,7 @@ def model_card(folder: Path, model: GPT, tokenizer: Any, config: Config) -> str:
         "tags": ["wikipedia", "pretrained-from-scratch", "wikigpt"],
     }
     shape = model.config
+    twin = {"gpt2": "GPT-2", "modern": "Qwen3"}[shape.arch]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     samples = "\n\n".join(
         f"> **{prompt.strip()}** {_quoted(_write(model, tokenizer, prompt, config))}"
@@ -148,8 +149,8 @@ def model_card(folder: Path, model: GPT, tokenizer: Any, config: Config) -> str:
 
 # {config.name}
 
-A GPT-2 of {model.n_parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, width \
-{shape.n_embd}, context {shape.block_size}), trained from scratch with \
+A {twin} model of {model.n_parameters:,} parameters ({shape.n_layer} layers, {shape.n_head} heads, \
+width {shape.n_embd}, context {shape.block_size}), trained from scratch with \
 wikigpt to continue text. It knows no instructions, and what it writes is not to be taken for true.
 
 ## Use

@@ -26,7 +26,12 @@ from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
 from wikigpt.training.logging import NoLogger, RunLogger
-from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.optim import (
+    Optimizers,
+    check_optimizer,
+    learning_rate_at,
+    make_optimizer,
+)
 from wikigpt.training.preflight import preflight
 from wikigpt.training.run_folder import open_run, run_lock
 from wikigpt.training.signals import StopRequest
@@ -64,6 +69,7 @@ def train(
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
     device = pick_device(settings.device)
     ranks.check(config)
+    check_optimizer(settings)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
     with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
@@ -163,7 +169,7 @@ def _optimizer_step(
     data: Prepared,
     hardware: Hardware,
     model: GPT,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Optimizers,
     progress: Progress,
 ) -> events.Step:
     """One update of the weights: forward and backward over all micro-batches, clip, step."""
@@ -198,7 +204,7 @@ def _optimizer_step(
         raise diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
     learning_rate = learning_rate_at(progress.step, settings)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("share", 1.0)  # older checkpoints have none
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     synchronize(hardware.device)
