@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token")
     command.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
     command.add_argument("--seed", type=int, help="makes the completion repeatable")
+    command = add("export", _export, "Make a run's folder one that transformers and the hub load.")
+    command.add_argument("run_folder", help="such as runs/char-gpt")
+    command.add_argument("--push", metavar="you/name", help="publish it on the Hugging Face hub")
     return parser
 
 
@@ -140,8 +143,12 @@ def _prepare(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     config = _load(options)
     # Importing torch takes seconds; a mistake in the config should not have to wait for it.
-    from wikigpt.training import events, train
+    from wikigpt.training import events, ranks, train
 
+    if not ranks.is_first():  # of several, the first speaks
+        for _ in train(config, fresh=options.fresh, say=lambda _: None):
+            pass
+        return 0
     bar = tqdm(total=config.training.max_steps, unit="step", disable=None, dynamic_ncols=True)
     finished = None
     with bar:
@@ -246,6 +253,16 @@ def _generate(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         print(piece, end="", flush=True)
     print()
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from wikigpt.training.export import export_run, push_to_hub
+
+    folder = relative(export_run(options.run_folder))
+    print(f'{folder} is a model folder now: AutoModelForCausalLM.from_pretrained("{folder}")')
+    if options.push:
+        print(f"It is on the hub: {push_to_hub(options.run_folder, options.push)}")
     return 0
 
 

@@ -176,6 +176,9 @@ class GPTConfig:
 class TrainingConfig:
     """How the model learns."""
 
+    engine: Literal["own", "trainer"] = "own"
+    """`own`: the loop of training/loop.py, made to be read. `trainer`: transformers' Trainer, on
+    the same batches, with the same losses."""
     max_steps: _Positive = 2000
     """Number of optimizer steps."""
     micro_batch_size: _Positive = 16
@@ -216,8 +219,15 @@ class TrainingConfig:
     """`auto` takes the accelerator if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes bf16 where a measured matrix product is clearly faster in it."""
+    data_workers: Annotated[int, Field(ge=0)] = 0
+    """For `engine: trainer`: processes that read batches ahead of the training; they change none
+    of its numbers."""
 
     def __post_init__(self) -> None:
+        if self.data_workers and self.engine != "trainer":
+            raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
+        if self.optimizer != "adamw" and self.engine == "trainer":
+            raise ValueError("engine: trainer has optimizer adamw only; muon is the own loop's")
         if self.optimizer == "adamw":
             names = ("embedding_learning_rate", "vector_learning_rate")
             _must_be_left_out(self, names, "optimizer=adamw; take optimizer=muon for it")
@@ -268,6 +278,12 @@ class Config:
     model: GPTConfig = field(default_factory=GPTConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        if self.blocks == "streaming" and self.training.data_workers > 1:
+            raise ValueError(
+                "a stream is read by one process: training.data_workers must be 0 or 1"
+            )
 
     @property
     def data_path(self) -> Path:
@@ -383,10 +399,13 @@ def with_vocabulary(config: GPTConfig, vocab_size: int) -> GPTConfig:
 
 
 def differences(a: Config, b: Config) -> list[str]:
-    """What differs between two experiments, as `key: a -> b`; where they are stored is ignored."""
+    """What differs between two experiments, as `key: a -> b`.
+
+    Where they are stored, and who reads the data, changes no number and is ignored.
+    """
     left, right = _flatten(asdict(a)), _flatten(asdict(b))
-    where = {"data_dir", "runs_dir"}
-    return [f"{k}: {left[k]} -> {right[k]}" for k in left if k not in where and left[k] != right[k]]
+    free = {"data_dir", "runs_dir", "training.data_workers"}
+    return [f"{k}: {left[k]} -> {right[k]}" for k in left if k not in free and left[k] != right[k]]
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,8 +37,13 @@ def batch_indices(
     )
 
 
-def indices_of_step(config: Config, n_blocks: int, step: int) -> np.ndarray:
-    """The blocks of optimizer step `step` (from 0), those of all its micro-batches together."""
+def indices_of_step(
+    config: Config, n_blocks: int, step: int, rank: int = 0, world_size: int = 1
+) -> np.ndarray:
+    """The blocks of optimizer step `step` (from 0) that one rank works on, all its micro-batches
+    together."""
     settings = config.training
-    size = settings.micro_batch_size * settings.grad_accumulation_steps
-    return batch_indices(step, n_blocks=n_blocks, batch_size=size, seed=config.seed)
+    return batch_indices(
+        step, n_blocks=n_blocks, seed=config.seed, rank=rank, world_size=world_size,
+        batch_size=settings.micro_batch_size * settings.grad_accumulation_steps,
+    )  # fmt: skip

@@ -131,6 +131,10 @@ class TokenBlocks:
                 "prepared with blocks=streaming; prepare it with blocks=shards."
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the files itself; a map that is sent is sent in full.
+        return self.__dict__ | {"_open": {}}
+
     def __len__(self) -> int:
         return -(-self.counts.tokens // self.block_size)
 

@@ -6,6 +6,8 @@ layers ("Conv1D") store their weight transposed.
 """
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -170,3 +172,24 @@ def _odd(hub: PreTrainedConfig, expected: dict[str, object]) -> list[str]:
 def _refuse(odd: list[str]) -> None:
     if odd:
         raise UserError(f"Our GPT has no place for these settings of the model: {', '.join(odd)}.")
+
+
+class TwinAsGPT(nn.Module):
+    """A twin that answers like our GPT, for all that is written for ours: evaluation, completion,
+    the preflight. The weights stay the twin's."""
+
+    def __init__(self, twin: Twin, config: GPTConfig) -> None:
+        super().__init__()
+        self.twin, self.config = twin, config
+
+    def forward(
+        self, ids_BT: torch.Tensor, targets_BT: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        logits_BTV = self.twin(ids_BT, use_cache=False).logits
+        if targets_BT is None:
+            return logits_BTV
+        return logits_BTV, F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

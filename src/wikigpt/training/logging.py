@@ -74,6 +74,16 @@ class RunLogger:
         self._board.close()
 
 
+class NoLogger:
+    """In the place of a RunLogger where another process writes."""
+
+    def log(self, event: Step | Evaluation | Sample) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The records of a run's metrics.jsonl; a last line that a kill cut short is left out."""
     path = folder / "metrics.jsonl"
@@ -91,6 +101,10 @@ def _readable(sample: dict[str, Any]) -> str:
 
 
 def _markdown(sample: Sample) -> str:
-    """The prompt in bold, then the completion; what a model writes must not become mark-up."""
-    plain = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", sample.text).replace("\n", "  \n")
-    return f"**{sample.prompt.strip()}** {plain.strip()}"
+    """The prompt in bold, then the completion."""
+    return f"**{sample.prompt.strip()}** {plain_markdown(sample.text).strip()}"
+
+
+def plain_markdown(text: str) -> str:
+    """What a model writes must not become mark-up."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", "  \n")

@@ -8,6 +8,7 @@ run that was killed and resumed ends with the same bits as one that was not.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model.generate import complete
 from wikigpt.model.gpt import GPT
-from wikigpt.training import checkpoint, events
+from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
-from wikigpt.training.logging import RunLogger
+from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.optim import (
     Optimizers,
     check_optimizer,
@@ -66,25 +67,35 @@ def train(
     data = prepare(config, say)
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
-    pick_device(settings.device)
+    device = pick_device(settings.device)
+    ranks.check(config)
     check_optimizer(settings)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
-    with run_lock(config):
-        yield from _train(config, data, model_config, fresh)
+    with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
+        if settings.engine == "trainer":
+            # It stands on this module, and its imports take seconds that the own loop can save.
+            from wikigpt.training.trainer import train_with_trainer
+
+            yield from train_with_trainer(config, data, model_config, fresh, say)
+        else:
+            yield from _train(config, data, model_config, fresh)
 
 
 def _train(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
 ) -> Iterator[events.Event]:
-    settings = config.training
-    folder = open_run(config, data, fresh)
+    settings, first = config.training, ranks.is_first()
+    folder = open_run(config, data, fresh) if first else config.run_path
+    ranks.wait_for_all()
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
     # `best` is as complete as `last`, only older.
     start = last if checkpoint.find(last) else best
     state = checkpoint.load_state(start) if checkpoint.find(start) else None
     # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
-    hardware = detect(replace(settings, precision=state["precision"]) if state else settings)
+    hardware = ranks.from_first(
+        detect(replace(settings, precision=state["precision"]) if state else settings)
+    )
     if state:
         hardware = replace(hardware, why="as in the first part of this run")
     torch.manual_seed(config.seed)
@@ -111,15 +122,17 @@ def _train(
         }
         if not isinstance(data.train, TokenBlocks):  # the place in shards is the number of the step
             state["blocks"] = data.train.state_dict()
-        checkpoint.save(path, model, state)
+        if first:
+            checkpoint.save(path, model, state)
         return events.Checkpoint(progress.step, relative(path))
 
-    logger = RunLogger(folder, progress.step, _hyperparameters(config))
+    logger = RunLogger(folder, progress.step, hyperparameters(config)) if first else NoLogger()
     try:
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
                 yield preflight(config, data, hardware, model, progress.step)
             while True:
+                stop.reason = ranks.from_any(stop.reason)
                 if stop.reason:
                     yield save(last)
                     yield events.Stopped(progress.step, stop.reason)
@@ -127,8 +140,8 @@ def _train(
                 done = progress.step == settings.max_steps
                 due = done or progress.step % settings.eval_interval == 0
                 if due and progress.evaluated_at < progress.step:
-                    evaluation = _evaluate(config, data, hardware, model, progress)
-                    sample = _sample(config, data, model, progress.step)
+                    evaluation = evaluate_run(config, data, hardware, model, progress)
+                    sample = write_sample(config, data, model, progress.step)
                     logger.log(evaluation)
                     logger.log(sample)
                     if evaluation.is_best:
@@ -142,10 +155,7 @@ def _train(
                 yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
     except torch.OutOfMemoryError:
-        raise UserError(
-            "The accelerator's memory is full; lower micro_batch_size and raise "
-            "grad_accumulation_steps by the same factor, which changes nothing else."
-        ) from None
+        raise out_of_memory() from None
     except GeneratorExit:
         if progress.step:
             save(last)
@@ -167,13 +177,16 @@ def _optimizer_step(
     start = time.perf_counter()
     size = settings.micro_batch_size
     if isinstance(data.train, TokenBlocks):
-        indices = indices_of_step(config, len(data.train), progress.step)
+        indices = indices_of_step(
+            config, len(data.train), progress.step, ranks.rank(), ranks.world_size()
+        )
         ids_BT, targets_BT = data.train.batch(indices)
         which = f" (blocks {', '.join(map(str, indices[:8]))}…)"
     else:
-        ids_BT, targets_BT = data.train.batch(size * settings.grad_accumulation_steps)
+        batch = data.train.batch(size * settings.grad_accumulation_steps)
+        ids_BT, targets_BT = map(ranks.my_share, batch)
         which = ""
-    n_tokens = int((targets_BT != IGNORE).sum())
+    n_tokens = int(ranks.total(int((targets_BT != IGNORE).sum()), hardware.device))
     loss = 0.0
     for ids, targets in zip(ids_BT.split(size), targets_BT.split(size), strict=True):
         # Each token weighs the same, however the batch is cut into micro-batches.
@@ -182,11 +195,13 @@ def _optimizer_step(
             _, mean_loss = model(ids.to(hardware.device), targets.to(hardware.device))
         (mean_loss * share).backward()
         loss += mean_loss.item() * share
+    loss = ranks.total(loss, hardware.device)
+    ranks.sum_gradients(model)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip).item()
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         # Before the weights are touched; what a finite gradient wrecks, the evaluation notices.
         where = f"at step {progress.step + 1}, in batch {progress.step}{which}"
-        raise _diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
+        raise diverged(config, f"The loss became {loss} (gradient norm {grad_norm}) {where}")
     learning_rate = learning_rate_at(progress.step, settings)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("share", 1.0)  # older checkpoints have none
@@ -206,13 +221,21 @@ def _optimizer_step(
         grad_norm=grad_norm,
         tokens=progress.tokens,
         tokens_per_second=n_tokens / seconds,
-        mfu=n_tokens / seconds * model.flops_per_token / hardware.peak_flops,
+        mfu=n_tokens / seconds * model.flops_per_token / (hardware.peak_flops * ranks.world_size()),
         seconds=progress.seconds,
     )
 
 
-def _diverged(config: Config, what: str) -> UserError:
-    kept = checkpoint.find(config.run_path / "checkpoints" / "last")
+def out_of_memory() -> UserError:
+    return UserError(
+        "The accelerator's memory is full; lower micro_batch_size and raise "
+        "grad_accumulation_steps by the same factor, which changes nothing else."
+    )
+
+
+def diverged(config: Config, what: str, kept: Path | None = None) -> UserError:
+    """`kept`: where the last good state is; by default where the own loop keeps it."""
+    kept = kept or checkpoint.find(config.run_path / "checkpoints" / "last")
     saved = f"; {relative(kept)} holds the last good state" if kept else ""
     return UserError(
         f"{what}, so training stopped{saved}. Try a learning_rate below "
@@ -220,15 +243,22 @@ def _diverged(config: Config, what: str) -> UserError:
     )
 
 
-def _evaluate(
-    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress
-) -> events.Evaluation:
+def evaluate_run(
+    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress,
+    kept: Path | None = None,
+) -> events.Evaluation:  # fmt: skip
+    """Evaluate on the whole validation split, and note in `progress` if it is the best so far.
+
+    Args:
+        kept: where the last good state is, should the loss not be a number any more.
+    """
     start = time.perf_counter()
     batch_size = config.training.micro_batch_size
     loss = evaluate(model, data.validation, batch_size, hardware.autocast)
     if not math.isfinite(loss.nats):
         # Before it is saved, or called the best.
-        raise _diverged(config, f"The validation loss became {loss.nats} at step {progress.step}")
+        what = f"The validation loss became {loss.nats} at step {progress.step}"
+        raise diverged(config, what, kept)
     evaluation = events.Evaluation(
         step=progress.step,
         bits_per_byte=loss.bits_per_byte,
@@ -243,7 +273,8 @@ def _evaluate(
     return evaluation
 
 
-def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
+def write_sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
+    """Complete the first prompt."""
     settings = config.sampling
     prompt = settings.prompts[0]
     pieces = complete(
@@ -253,5 +284,5 @@ def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sam
     return events.Sample(step, prompt, "".join(pieces))
 
 
-def _hyperparameters(config: Config) -> dict[str, Any]:
+def hyperparameters(config: Config) -> dict[str, Any]:
     return {"seed": config.seed} | asdict(config.model) | asdict(config.training)

@@ -1,0 +1,326 @@
+"""transformers' Trainer on our blocks: same weights to begin with, same batches, same losses.
+
+Reached by `engine: trainer`, through the same `train(config)`, with the same events and the same
+run folder as the loop in loop.py. (With dropout the two draw different masks, so it is without that
+they are equal.) What Trainer (5.23) does that its users may not expect, and what is done about it:
+
+- GPT-2 has no loss type in the registry, so with plain `labels` Trainer counts L of them where
+  L - 1 are predicted: loss and gradients shrink by (L - 1) / L. Our blocks bring every place's
+  target along; as `shift_labels` both the count and the loss take them as they are.
+- It resumes by reading again what was read, and gets a second pass wrong. Here a batch is a
+  function of its number (sampler.py), so step 10,000 is as near as step 10; a stream's place is in
+  the checkpoint, and only the file it was in is read again up to there (streaming.py).
+- Its checkpoints are not written in one step: trainer_checkpoint.py.
+- Its evaluation averages the means of batches, so padding would weigh; ours sums.
+- It replaces a loss that is not a number by an earlier one: switched off, and an error.
+- training_args.bin would hold a hub token in clear: none is ever given to it.
+- Its TensorBoard callback has tags of its own and writes a step again after a resume; RunLogger
+  reports instead, hence `report_to="none"`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from wikigpt.blocks.prepare import Prepared
+from wikigpt.config import Config, GPTConfig, relative
+from wikigpt.errors import UserError
+from wikigpt.evaluation.bits_per_byte import bits_per_byte
+from wikigpt.model.gpt import GPT
+from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
+from wikigpt.training import checkpoint, events, loop, ranks
+from wikigpt.training.export import export_run, no_bars
+from wikigpt.training.hardware import Hardware, detect, synchronize
+from wikigpt.training.lockstep import in_lockstep
+from wikigpt.training.logging import NoLogger, RunLogger
+from wikigpt.training.micro_batches import micro_batches
+from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.preflight import preflight
+from wikigpt.training.run_folder import open_run
+from wikigpt.training.signals import StopRequest
+from wikigpt.training.trainer_checkpoint import mark_whole, newest_whole
+
+
+def train_with_trainer(
+    config: Config, data: Prepared, model_config: GPTConfig, fresh: bool, say: Callable[[str], None]
+) -> Iterator[events.Event]:
+    """What `train` does for `engine: trainer`, once the data are there and the run is locked."""
+    with StopRequest() as stop:
+
+        def work(tell: Callable[[events.Event], None]) -> None:
+            _Run(config, data, model_config, fresh, say, tell, stop).go()
+
+        try:
+            yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
+        except torch.OutOfMemoryError:
+            raise loop.out_of_memory() from None
+
+
+def training_arguments(config: Config, hardware: Hardware, folder: Path) -> TrainingArguments:
+    """Our config in Trainer's words."""
+    settings = config.training
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.grad_accumulation_steps // ranks.world_size(),
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.beta1,
+        adam_beta2=settings.beta2,
+        max_grad_norm=settings.grad_clip,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup_steps,
+        eval_strategy="steps",
+        eval_steps=settings.eval_interval,
+        save_strategy="steps",
+        save_steps=settings.eval_interval,
+        save_total_limit=2,  # the one before stays until the new one has its mark
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        ignore_data_skip=True,
+        dataloader_num_workers=settings.data_workers,
+        remove_unused_columns=False,  # `shift_labels` would be taken for one
+        bf16=hardware.precision == "bf16",
+        ddp_find_unused_parameters=False,
+        use_cpu=hardware.device.type == "cpu",
+        seed=config.seed % 2**32,  # numpy's generator takes no more
+        disable_tqdm=True,
+    )
+    # One process is one device: with several in sight, Trainer would multiply the batch by them.
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = 1
+    return arguments
+
+
+class GPTTrainer(Trainer):
+    """Trainer with our batches, our optimizer and schedule, and our evaluation."""
+
+    def __init__(
+        self, config: Config, data: Prepared, start: int, place: Any,
+        evaluation: Callable[[int], dict[str, float]], **settings: Any,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            start: the step to begin with.
+            place: of the stream of blocks at that step, if they are streamed.
+            evaluation: is given the step; returns what Trainer calls metrics.
+        """
+        self.config, self.data = config, data
+        self.start, self.place, self.evaluation = start, place, evaluation
+        self.tokens_of_step = 0
+        super().__init__(train_dataset=data.train, eval_dataset=data.validation, **settings)
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        return micro_batches(
+            self.config, self.data, self.start, self.place,
+            rank=self.args.process_index, world_size=self.args.world_size,
+        )  # fmt: skip
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device):
+        batches, n_targets = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.tokens_of_step = int(n_targets)
+        for batch in batches:
+            self.place = batch.pop("place", None)
+        return batches, n_targets
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(model or self.model, self.config.training)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        settings = self.config.training
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,
+                lambda step: learning_rate_at(step, settings) / settings.learning_rate,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = self.evaluation(self.state.global_step)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+class _Run(TrainerCallback):
+    """One run from its folder to its last event; Trainer calls back at every step."""
+
+    def __init__(
+        self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
+        say: Callable[[str], None], tell: Callable[[events.Event], None], stop: StopRequest,
+    ) -> None:  # fmt: skip
+        self.config, self.data, self.say, self.tell, self.stop = config, data, say, tell, stop
+        self.first, self.folder = ranks.is_first(), config.run_path
+        found = None
+        if self.first:
+            found = newest_whole(open_run(config, data, fresh) / "checkpoints", say)
+        self.kept, state = ranks.from_first(found) or (None, None)
+        self.progress = loop.Progress()
+        if state and state["processes"] != ranks.world_size():
+            raise UserError(
+                f"{relative(self.kept)} holds the random state of {state['processes']} processes, "
+                f"and these are {ranks.world_size()}; go on with as many as before."
+            )
+        if state:
+            self.progress = loop.Progress(**state["progress"])
+            if state["progress"]["best"]:
+                self.progress.best = events.Evaluation(**state["progress"]["best"])
+        # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
+        settings = config.training
+        self.hardware = ranks.from_first(
+            detect(replace(settings, precision=state["precision"]) if state else settings)
+        )
+        if state:
+            self.hardware = replace(self.hardware, why="as in the first part of this run")
+        torch.manual_seed(config.seed)
+        ours = GPT(model_config)
+        self.flops_per_token = ours.flops_per_token
+        model = to_transformers(ours, data.tokenizer.end_of_text_id).train()
+        model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
+        model.config.use_cache = False
+        self.trainer = GPTTrainer(
+            config, data, self.progress.step, state and state["place"], self.evaluate,
+            model=model, callbacks=[self],
+            args=training_arguments(config, self.hardware, self.folder / "checkpoints"),
+        )  # fmt: skip
+        self.trainer.remove_callback(PrinterCallback)
+        self.model = TwinAsGPT(model, model_config)
+        self.logger = NoLogger()
+        if self.first:
+            self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
+        self.unreported: list[events.Event] = []
+        self.clock = 0.0
+
+    def go(self) -> None:
+        settings, progress = self.config.training, self.progress
+        try:
+            if progress.step < settings.max_steps:
+                self.tell(
+                    preflight(self.config, self.data, self.hardware, self.model, progress.step)
+                )
+                if not self.asked_to_stop():
+                    with no_bars():
+                        self.trainer.train(
+                            resume_from_checkpoint=str(self.kept) if self.kept else None
+                        )
+        finally:
+            self.logger.close()
+        if progress.step == settings.max_steps:
+            try:
+                if self.first:
+                    export_run(self.folder)
+            except UserError as error:  # the run is whole without
+                self.say(f"{relative(self.folder)} can't be exported: {error}")
+            self.tell(events.Finished(progress.step, progress.seconds, progress.best))
+        elif self.stop.reason:
+            self.tell(events.Stopped(progress.step, self.stop.reason))
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.clock = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        synchronize(self.hardware.device)
+        self.seconds = time.perf_counter() - self.clock
+        self.progress.step = state.global_step
+        self.progress.seconds += self.seconds
+        self.progress.tokens += self.trainer.tokens_of_step
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float], **_: Any,
+    ) -> None:  # fmt: skip
+        state.log_history.clear()  # metrics.jsonl is the record; this one is in every checkpoint
+        if "grad_norm" not in logs:
+            return  # the totals at the end
+        loss, progress, n_tokens = logs["loss"], self.progress, self.trainer.tokens_of_step
+        if not (math.isfinite(loss) and math.isfinite(logs["grad_norm"])):
+            what = f"The loss became {loss} (gradient norm {logs['grad_norm']})"
+            raise loop.diverged(self.config, f"{what} at step {progress.step}", self.kept)
+        step = events.Step(
+            step=progress.step,
+            loss=loss,
+            bits_per_byte=bits_per_byte(loss, self.data.train_counts),
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs["grad_norm"],
+            tokens=progress.tokens,
+            tokens_per_second=n_tokens / self.seconds,
+            mfu=n_tokens
+            / self.seconds
+            * self.flops_per_token
+            / (self.hardware.peak_flops * ranks.world_size()),
+            seconds=progress.seconds,
+        )
+        self.logger.log(step)
+        self.tell(step)
+        if self.asked_to_stop():
+            control.should_save = control.should_training_stop = True
+        self.clock = time.perf_counter()
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """On the whole validation split, by the same code as the own loop."""
+        evaluation = loop.evaluate_run(
+            self.config, self.data, self.hardware, self.model, self.progress, self.kept
+        )
+        sample = loop.write_sample(self.config, self.data, self.model, step)
+        self.logger.log(evaluation)
+        self.logger.log(sample)
+        if evaluation.is_best and self.first:  # before the checkpoint that says so
+            with torch.random.fork_rng(devices=[]):
+                best = from_transformers(self.model.twin)
+            checkpoint.save(
+                self.folder / "checkpoints" / "best", best, {"progress": asdict(self.progress)}
+            )
+        self.unreported += [evaluation, sample]
+        return {
+            "eval_loss": evaluation.nats_per_token,
+            "eval_bits_per_byte": evaluation.bits_per_byte,
+        }
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        ranks.wait_for_all()  # each writes the state of its own random generators
+        if self.first:
+            ours = {
+                "progress": asdict(self.progress),
+                "place": self.trainer.place,
+                "precision": self.hardware.precision,
+                "processes": ranks.world_size(),
+            }
+            mark_whole(folder, ours)
+        self.kept = folder
+        for event in [*self.unreported, events.Checkpoint(state.global_step, relative(folder))]:
+            self.tell(event)
+        self.unreported.clear()
+        if self.asked_to_stop():
+            control.should_training_stop = True
+        self.clock = time.perf_counter()
+
+    def asked_to_stop(self) -> bool:
+        """Whether any process was; all must stop at the same step."""
+        self.stop.reason = ranks.from_any(self.stop.reason)
+        return self.stop.reason is not None
