@@ -19,11 +19,11 @@ from conftest import tiny_config
 from wikigpt.blocks import cluster
 from wikigpt.blocks.cluster import WriteParts, prepare_on_cluster, read_cluster
 from wikigpt.blocks.prepare import plan, prepare, shards_folder
-from wikigpt.blocks.workers import usable_cores
 from wikigpt.cli import main
 from wikigpt.config import Config, save_config
 from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
+from wikigpt.processes import usable_cores
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "configs" / "cluster").glob("*.yaml"))

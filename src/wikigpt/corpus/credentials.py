@@ -217,7 +217,8 @@ def hide_signatures_in_logs() -> None:
     A warning such as “connection dropped, retrying” reaches stderr even if nobody set up logging.
     """
     for name in (
-        "urllib3.connectionpool", "urllib3.util.retry", "httpx2", "huggingface_hub.file_download",
+        "urllib3.connectionpool", "urllib3.util.retry", "httpx2", "httpcore2.http11",
+        "httpcore2.http2", "huggingface_hub.file_download",
         "huggingface_hub.utils._http",
     ):  # fmt: skip
         logging.getLogger(name).addFilter(_cut_queries)
