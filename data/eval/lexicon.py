@@ -140,8 +140,8 @@ FEMININE_VOWEL_PLACES = [Noun("f", *pair) for pair in with_s(
     "église", "école", "île", "abbaye", "université", "ambassade", "usine", "académie", "auberge",
     "avenue", "arène",
 )]  # fmt: skip
-NATURE = {"volcan", "site", "vallée", "montagne", "rivière", "plage", "colline", "cascade", "grotte",
-          "forêt"}  # fmt: skip
+NATURE = {"volcan", "site", "vallée", "montagne", "rivière", "plage", "colline", "cascade",
+          "grotte", "forêt"}  # fmt: skip
 PLACES = MASCULINE_PLACES + FEMININE_PLACES + MASCULINE_VOWEL_PLACES + FEMININE_VOWEL_PLACES
 MASCULINE_BUILDINGS = [noun for noun in MASCULINE_PLACES if noun.sg not in NATURE]
 FEMININE_BUILDINGS = [noun for noun in FEMININE_PLACES if noun.sg not in NATURE]

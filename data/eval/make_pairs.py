@@ -325,7 +325,8 @@ def thing_and_adjectives(deal: Dealer) -> tuple[list[Noun], list[Noun], list[Inf
                 lx.PERSON_ADJECTIVES, kind)  # fmt: skip
     if kind == "place":
         return (lx.MASCULINE_PLACES + lx.MASCULINE_VOWEL_PLACES,
-                lx.FEMININE_PLACES + lx.FEMININE_VOWEL_PLACES, lx.PLACE_ADJECTIVES, kind)  # fmt: skip
+                lx.FEMININE_PLACES + lx.FEMININE_VOWEL_PLACES,
+                lx.PLACE_ADJECTIVES, kind)  # fmt: skip
     return lx.MASCULINE_WORKS, lx.FEMININE_WORKS, lx.WORK_ADJECTIVES, kind
 
 
@@ -546,9 +547,14 @@ def elision(deal: Dealer) -> list[Pair]:
         return mirrored(contexts, ("l'", kind + " "), kind)
     if kind == "de":
         cities = deal(*lx.VOWEL_CITIES), deal(*lx.CITIES)
-        frame = deal("la ville _CITY connaît un grand succès", "en YEAR, le roi quitte le port _CITY",
-                     "l'université _CITY existe depuis YEAR", "le musée _CITY conserve ce tableau",
-                     "l'évêque _CITY fonde une école", "le comte _CITY perd la bataille")  # fmt: skip
+        frame = deal(
+            "la ville _CITY connaît un grand succès",
+            "en YEAR, le roi quitte le port _CITY",
+            "l'université _CITY existe depuis YEAR",
+            "le musée _CITY conserve ce tableau",
+            "l'évêque _CITY fonde une école",
+            "le comte _CITY perd la bataille",
+        )
         frame = frame.replace("YEAR", str(deal(*lx.YEARS)))
         contexts = tuple(frame.replace("CITY", city) for city in cities)
         return mirrored(contexts, ("d'", "de "), kind)
