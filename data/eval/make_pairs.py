@@ -352,7 +352,9 @@ BEFORE_THE_NOUN = {"petit", "grand", "long", "content", "savant"}
 def adjective(deal: Dealer, gender: bool) -> list[Pair]:
     masculine, feminine, adjectives, what = thing_and_adjectives(deal)
     chosen = deal(*adjectives)
-    predicative = chosen.ms in BEFORE_THE_NOUN or deal(True, False)
+    # « des films brillant dans la nuit » is good French: a present participle.
+    not_beside_a_noun = chosen.ms in BEFORE_THE_NOUN or chosen.ms.endswith("ant")
+    predicative = not_beside_a_noun or deal(True, False, False)
     tense, determiner = deal(*TENSES), deal("le", "ce")
     plural = deal(False, False, True)
     if gender:
@@ -480,7 +482,8 @@ def clitic_order(deal: Dealer) -> list[Pair]:
     """Le roi le lui donne. / *Le roi lui le donne."""
     subject = determined(deal("le", "ce"), deal(*lx.ANYONE), False)
     present, past, infinitive = deal(*lx.GIVING)
-    accusative = deal("le", "la", "les")
+    # « nous l'offre »: le and la would lose their vowel, and with it the pair its minimality.
+    accusative = "les" if elides(present) else deal("le", "la", "les")
     things = {
         "le": Noun("m", *deal(*[n[1:] for n in lx.MASCULINE_WORKS])),
         "la": Noun("f", *deal(*[n[1:] for n in lx.FEMININE_WORKS])),
@@ -493,7 +496,7 @@ def clitic_order(deal: Dealer) -> list[Pair]:
         f"en {deal(*lx.YEARS)}, {subject} _ {past}",
         f"{named}, {subject} _ {present}",
         f"{subject} ne _ {present} pas",
-        f"{subject} refuse de _ {infinitive}",
+        f"{subject} accepte de _ {infinitive}",
         f"{subject} veut _ {infinitive}",
     ]
     frame = deal(*range(len(frames)))
@@ -572,8 +575,10 @@ def elision(deal: Dealer) -> list[Pair]:
     subject = determined("le", deal(*lx.ANYONE), False)
     for verb in chosen:
         rest = deal(*verb.complements)
+        if kind == "ne" and re.match(r"d'|de l'|une? ", rest):
+            return []  # « pas de »
         if kind == "ne":
-            contexts.append(f"{subject} _{verb.present[0]} pas {rest.replace('une ', 'cette ')}")
+            contexts.append(f"{subject} _{verb.present[0]} pas {rest}")
         else:
             contexts.append(f"_{verb.future[0].removesuffix('a')}ai {rest}")
     return mirrored(tuple(contexts), ("n'", "ne ") if kind == "ne" else ("j'", "je "), kind)
@@ -584,7 +589,7 @@ ELIDED_M = [n.sg for n in lx.MASCULINE_VOWEL_PLACES] + ["homme", "arbre", "anima
 ELIDED_F = [n.sg for n in lx.FEMININE_VOWEL_PLACES] + ["herbe", "horloge", "armée", "étoile",
             "araignée", "oasis", "abeille", "héroïne"]  # fmt: skip
 PLAIN_M = [n.sg for n in lx.MASCULINE_PLACES] + ["héros", "hameau", "hibou", "héron", "hangar"] * 2
-PLAIN_F = [n.sg for n in lx.FEMININE_PLACES] + ["harpe", "haie", "hutte", "hache", "hauteur"] * 2
+PLAIN_F = [n.sg for n in lx.FEMININE_PLACES] + ["harpe", "haie", "hutte", "hache", "halte"] * 2
 
 
 def subjunctive(deal: Dealer) -> list[Pair]:
