@@ -182,7 +182,7 @@ def participle_etre(deal: Dealer) -> list[Pair]:
 def participle_avoir(deal: Dealer) -> list[Pair]:
     """La lettre que le roi a écrite … / *La lettre que le roi a écrit …"""
     if deal(True, False):
-        nouns, participle = (deal(*lx.MASCULINE_WORKS), deal(*lx.FEMININE_WORKS)), deal(*lx.WRITTEN)
+        nouns, participle = (deal(*lx.MASCULINE_TEXTS), deal(*lx.FEMININE_TEXTS)), deal(*lx.WRITTEN)
         predicates = [("se trouve", "se trouvent", "au musée"),
                       ("date", "datent", f"de {deal(*lx.YEARS)}"),
                       ("reste", "restent", "dans la bibliothèque"),

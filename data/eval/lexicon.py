@@ -155,6 +155,11 @@ FEMININE_WORKS = [Noun("f", *pair) for pair in with_s(
     "comédie", "tragédie", "chronique", "carte", "gravure", "photographie", "fable", "traduction",
 )]  # fmt: skip
 
+# What can be written, read and translated.
+PICTURES = {"portrait", "dessin", "film", "tableau", "fresque", "carte", "gravure", "photographie"}
+MASCULINE_TEXTS = [noun for noun in MASCULINE_WORKS if noun.sg not in PICTURES]
+FEMININE_TEXTS = [noun for noun in FEMININE_WORKS if noun.sg not in PICTURES]
+
 # --- Adjectives and participles: masculine, feminine; plurals with -s unless written out ----------
 
 

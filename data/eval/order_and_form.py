@@ -5,7 +5,6 @@ import re
 import lexicon as lx
 from gender_and_number import as_nouns
 from grammar import Dealer, Pair, determined, elides, mirrored, sentence
-from lexicon import Noun
 
 
 def clitic_order(deal: Dealer) -> list[Pair]:
@@ -14,11 +13,7 @@ def clitic_order(deal: Dealer) -> list[Pair]:
     present, past, infinitive = deal(*lx.GIVING)
     # « nous l'offre »: le and la would lose their vowel, and with it the pair its minimality.
     accusative = "les" if elides(present) else deal("le", "la", "les")
-    things = {
-        "le": Noun("m", *deal(*[n[1:] for n in lx.MASCULINE_WORKS])),
-        "la": Noun("f", *deal(*[n[1:] for n in lx.FEMININE_WORKS])),
-    }
-    thing = things["la" if accusative == "la" else "le"]
+    thing = deal(*(lx.FEMININE_TEXTS if accusative == "la" else lx.MASCULINE_TEXTS))
     named = determined("ce", thing, accusative == "les")
     to_them, to_us = deal("lui", "leur"), deal("me", "nous", "vous", "te")
     frames = [
