@@ -1,6 +1,7 @@
 """What must hold of data/eval/french_minimal_pairs.jsonl, whatever its sentences say."""
 
 import importlib
+import json
 import re
 from collections import Counter, defaultdict
 from itertools import takewhile
@@ -21,6 +22,11 @@ def pairs():
     return read_pairs(FILE)
 
 
+@pytest.fixture(scope="module")
+def rows():
+    return [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.fixture
 def make_pairs(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
@@ -38,7 +44,6 @@ def by_phenomenon(pairs):
 def test_the_script_writes_the_file_byte_for_byte(make_pairs):
     text = make_pairs.as_jsonl()
     assert text == FILE.read_text(encoding="utf-8")
-    assert text == make_pairs.as_jsonl()
 
 
 def test_there_are_enough_and_no_sentence_comes_twice(pairs, by_phenomenon):
@@ -51,8 +56,8 @@ def test_there_are_enough_and_no_sentence_comes_twice(pairs, by_phenomenon):
         assert len({text for pair in group for text in (pair.good, pair.bad)}) == 2 * 160
 
 
-def test_ids_are_unique(make_pairs):
-    ids = [row["id"] for row in make_pairs.make_pairs()]
+def test_ids_are_unique(rows):
+    ids = [row["id"] for row in rows]
     assert len(set(ids)) == len(ids)
 
 
@@ -85,9 +90,9 @@ def test_a_model_that_only_knows_lengths_or_letters_is_half_right(pairs):
             assert result.share == 0.5, result.phenomenon
 
 
-def test_a_model_that_agrees_with_the_nearest_noun_is_half_right(make_pairs):
+def test_a_model_that_agrees_with_the_nearest_noun_is_half_right(rows):
     attractors = defaultdict(Counter)
-    for row in make_pairs.make_pairs():
+    for row in rows:
         if "attractor" in row:
             attractors[row["phenomenon"]][row["attractor"]] += 1
     assert len(attractors) == 3
