@@ -20,23 +20,26 @@ from wikigpt.config import GPTConfig
 class LayerCache:
     """Keys and values of one attention layer; S slots for each of B sequences."""
 
-    def __init__(self, keys_BKSD: torch.Tensor, values_BKSD: torch.Tensor) -> None:
-        self.keys_BKSD, self.values_BKSD = keys_BKSD, values_BKSD
-        self.slots: tuple[torch.Tensor, slice, torch.Tensor] = ()
-        self.visible_B1TS = torch.empty(0)
+    def __init__(self, keys_BSKD: torch.Tensor, values_BSKD: torch.Tensor) -> None:
+        self.keys_BSKD, self.values_BSKD = keys_BSKD, values_BSKD
+
+    def expect(self, slots: tuple, S: int, visible_B1TS: torch.Tensor | None) -> None:
+        """The next tokens go to `slots`; of the first S slots they see those that are true."""
+        self.slots, self.S, self.visible_B1TS = slots, S, visible_B1TS
 
     def extend(
         self, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Store those of T new tokens; returns k_BKSD, v_BKSD of all, visible_B1TS."""
-        for stored, new in ((self.keys_BKSD, k_BKTD), (self.values_BKSD, v_BKTD)):
-            stored[self.slots] = new.transpose(1, 2).type_as(stored)
-        S = self.visible_B1TS.shape[-1]
-        return self.keys_BKSD[:, :, :S], self.values_BKSD[:, :, :S], self.visible_B1TS
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Store those of the T new tokens; returns k_BKSD and v_BKSD of all, and visible_B1TS."""
+        for stored_BSKD, new_BKTD in ((self.keys_BSKD, k_BKTD), (self.values_BSKD, v_BKTD)):
+            stored_BSKD[self.slots] = new_BKTD.transpose(1, 2).type_as(stored_BSKD)
+        k_BKSD = self.keys_BSKD[:, : self.S].transpose(1, 2)
+        v_BKSD = self.values_BSKD[:, : self.S].transpose(1, 2)
+        return k_BKSD, v_BKSD, self.visible_B1TS
 
     def of(self, rows: slice | list[int]) -> "LayerCache":
         """That of some of the sequences: the same memory for a slice, a copy for a list."""
-        return LayerCache(self.keys_BKSD[rows], self.values_BKSD[rows])
+        return LayerCache(self.keys_BSKD[rows], self.values_BSKD[rows])
 
 
 class KVCache:
@@ -48,28 +51,32 @@ class KVCache:
     @classmethod
     def empty(cls, config: GPTConfig, n_sequences: int, size: int, like: torch.Tensor) -> Self:
         """With `size` slots a sequence, of the type and on the device of `like`."""
-        heads = config.n_kv_head or config.n_head
-        shape = (n_sequences, heads, size, config.head_dim or config.n_embd // config.n_head)
+        n_head, head_dim = config.n_kv_head or config.n_head, config.n_embd // config.n_head
+        shape = (n_sequences, size, n_head, config.head_dim or head_dim)
         layers = [
             LayerCache(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.n_layer)
         ]
         return cls(layers, [0] * n_sequences)
 
     def places(self, T: int) -> torch.Tensor:
-        """Where T more tokens of each sequence go, places_BT; makes ready the layers for them.
+        """Where the next T tokens of each sequence go: places_BT. The layers expect them there.
 
         The token at place p sees the slots 0 to p.
         """
-        device = self.layers[0].keys_BKSD.device
-        starts_B1 = torch.tensor(self.lengths, device=device)[:, None]
-        places_BT = starts_B1 + torch.arange(T, device=device)
-        self.lengths = [length + T for length in self.lengths]
-        slots_S = torch.arange(max(self.lengths), device=device)
-        visible_B1TS = (slots_S <= places_BT[..., None])[:, None]
-        rows_B1 = torch.arange(len(self.lengths), device=device)[:, None]
+        device = self.layers[0].keys_BSKD.device
+        starts = self.lengths
+        self.lengths = [start + T for start in starts]
+        S = max(self.lengths)
+        places_BT = torch.tensor(starts, device=device)[:, None] + torch.arange(T, device=device)
+        if min(starts) == max(starts):
+            slots = (slice(None), slice(starts[0], S))
+        else:
+            slots = (torch.arange(len(starts), device=device)[:, None], places_BT)
+        visible_B1TS = None  # the usual case, one token that sees everything, needs no mask
+        if T > 1 or min(starts) < max(starts):
+            visible_B1TS = (torch.arange(S, device=device) <= places_BT[..., None])[:, None]
         for layer in self.layers:
-            layer.slots = (rows_B1, slice(None), places_BT)
-            layer.visible_B1TS = visible_B1TS
+            layer.expect(slots, S, visible_B1TS)
         return places_BT
 
     def row(self, b: int) -> "KVCache":
