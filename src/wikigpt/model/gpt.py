@@ -2,8 +2,8 @@
 
 Names carry their shape: B sequences in a batch, T tokens in a sequence, C channels (n_embd),
 H heads, K heads of keys and values, D channels a head, P pairs of them (D / 2), V tokens in the
-vocabulary, S tokens in a cache (kv_cache.py; only generation has one). `x_BTC` is therefore a tensor of shape (B, T, C); a comment about shapes can go stale,
-a name can't.
+vocabulary, S tokens in a cache (kv_cache.py; generation alone has one). `x_BTC` is therefore a
+tensor of shape (B, T, C); a comment about shapes can go stale, a name can't.
 
 arch="gpt2" is the model of Radford et al. (2019), "Language Models are Unsupervised Multitask
 Learners": pre-norm LayerNorm, learned positions, GELU (tanh form), biases, input and output
@@ -278,15 +278,16 @@ class GPT(nn.Module):
         Raises:
             UserError: the context is longer than block_size.
         """
-        T, longest = ids_BT.shape[1] + (max(cache.lengths) if cache else 0), self.config.block_size
-        if T > longest:
+        T, longest = ids_BT.shape[1], self.config.block_size
+        S = T + (max(cache.lengths) if cache else 0)
+        if S > longest:
             raise UserError(
-                f"A context of {T} tokens is longer than the model's {longest}; "
+                f"A context of {S} tokens is longer than the model's {longest}; "
                 "shorten it, or train with a larger block_size."
             )
         x_BTC, angles_1TP = self.token_embedding(ids_BT), ()
         # Without a cache the places are 0 to T - 1; with one they go on where each sequence is.
-        places = cache.places(ids_BT.shape[1]) if cache else torch.arange(T, device=ids_BT.device)
+        places = cache.places(T) if cache else torch.arange(T, device=ids_BT.device)
         if self.config.arch == "gpt2":
             x_BTC = x_BTC + self.position_embedding(places)
         else:

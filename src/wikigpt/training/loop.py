@@ -247,8 +247,8 @@ def _sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sam
     settings = config.sampling
     prompt = settings.prompts[0]
     pieces = complete(
-        model, data.tokenizer, prompt, settings.max_new_tokens,
-        temperature=settings.temperature, seed=config.seed,
+        model, data.tokenizer, prompt, settings.max_new_tokens, seed=config.seed,
+        **settings.decoding,
     )  # fmt: skip
     return events.Sample(step, prompt, "".join(pieces))
 
