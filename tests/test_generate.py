@@ -151,7 +151,7 @@ def test_greedy_is_transformers_greedy(arch, shared):
 
 @both
 def test_samples_follow_transformers_probabilities(arch):
-    """The probabilities that transformers would draw from, and 4,000 draws of ours."""
+    """The probabilities that transformers would draw from, and 2,000 draws of ours."""
     model = randomised(arch, vocab_size=10)
     twin = to_transformers(model)
     how = {"temperature": 1.5, "top_k": 7, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.2}
@@ -161,10 +161,10 @@ def test_samples_follow_transformers_probabilities(arch):
         return_dict_in_generate=True, output_scores=True, **how,
     ).scores[0][0]  # fmt: skip
     draws = Counter(
-        new for _, new in generate_batch(model, [prompt] * 4000, 1, seeds=range(4000), **how)
+        new for _, new in generate_batch(model, [prompt] * 2000, 1, seeds=range(2000), **how)
     )
     for i, p in enumerate(scores.softmax(-1).tolist()):
-        assert draws[i] / 4000 == pytest.approx(p, abs=0.04)
+        assert draws[i] / 2000 == pytest.approx(p, abs=0.05)
         assert (draws[i] > 0) <= (p > 0)
 
 

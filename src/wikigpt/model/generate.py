@@ -68,7 +68,8 @@ def generate_batch(
         raise UserError(f"max_new_tokens is {max_new_tokens}; it must be 1 or more.")
     if seeds is not None and len(seeds) != len(contexts):
         raise UserError(f"There are {len(contexts)} prompts and {len(seeds)} seeds; give one each.")
-    generators = [_generator(seed) for seed in seeds or [None] * len(contexts)]
+    seeds = [None] * len(contexts) if seeds is None else seeds
+    generators = [_generator(seed) for seed in seeds]
     was_training = model.training
     model.eval()
     try:
@@ -116,7 +117,7 @@ def _next_logits(model: GPT, cache: KVCache, contexts: list[list[int]]) -> torch
                 model(torch.tensor([before], device=device), cache=alone)
             cache.lengths[row] = alone.lengths[0]
     last_B1 = torch.tensor([context[-1:] for context in contexts], device=device)
-    return model(last_B1, cache=cache)[:, -1]
+    return model(last_B1, cache=cache)[:, -1].cpu()  # where tokens are chosen, row by row
 
 
 def _generator(seed: int | None) -> torch.Generator:

@@ -59,9 +59,10 @@ class KVCache:
         return cls(layers, [0] * n_sequences)
 
     def places(self, T: int) -> torch.Tensor:
-        """Where the next T tokens of each sequence go: places_BT. The layers expect them there.
+        """Where the next T tokens of each sequence go: places_BT.
 
-        The token at place p sees the slots 0 to p.
+        The layers now expect them there, and `lengths` counts them already. The token at place p
+        sees the slots 0 to p.
         """
         device = self.layers[0].keys_BSKD.device
         starts = self.lengths
