@@ -98,7 +98,7 @@ def generate_batch(
 
 
 def window_start(n: int, block_size: int) -> int:
-    """Of a text of n tokens, the model sees those from here on: a block less 0, 1, 2, … halves.
+    """Where the part begins that the model sees of a text of n tokens: 0, or so many half blocks.
 
     A function of n alone, so that a text that is interrupted and gone on with is the same text.
     """
