@@ -45,6 +45,31 @@ def test_from_the_corpus_to_a_completion(capsys, yaml, tiny):
     assert first.startswith("Le ")
     assert main(["generate", folder, "Le ", "--seed", "1", "--max-new-tokens", "20"]) == 0
     assert capsys.readouterr().out == first
+    settings = (
+        "--top-k=40", "--top-p", "0.95", "--min-p", "0.01", "--repetition-penalty", "1.1",
+        "--no-repeat-ngram", "8", "--temperature=1.5", "--max-new-tokens", "20",
+    )  # fmt: skip
+    assert main(["generate", folder, "Le ", "--seed", "1", *settings]) == 0
+    changed = capsys.readouterr().out
+    assert changed != first
+    # Several completions are those of the seeds that follow.
+    assert main(["generate", folder, "Le ", "--seed", "2", *settings]) == 0
+    second = capsys.readouterr().out
+    assert main(["generate", folder, "Le ", "--seed", "1", "--num", "2", *settings]) == 0
+    assert capsys.readouterr().out == changed + "\n" + second
+    for wrong, says in (
+        ("--top-p=0", "top_p: input should be greater than 0, not 0.0."),
+        ("--min-p=2", "min_p: input should be less than or equal to 1, not 2.0."),
+        ("--repetition-penalty=0.5", "greater than or equal to 1, not 0.5."),
+        ("--no-repeat-ngram=-1", "no_repeat_ngram_size: input should be greater"),
+        ("--temperature=nan", "finite number, not nan."),
+        ("--num=0", "--num is 0"), ("--seed=-1", "The seed is -1"),
+        ("--max-new-tokens=0", "max_new_tokens is 0"),
+    ):  # fmt: skip
+        assert says in fails(capsys, "generate", folder, "Le ", wrong)
+    assert "top_k can't change" in fails(
+        capsys, "generate", folder, "Le ", "--temperature=0", "--top-k=2"
+    )
     # Once more: nothing to train, and the result is shown again.
     assert main(["pretrain", yaml]) == 0
     assert "Trained 12 steps" in capsys.readouterr().out

@@ -1,8 +1,16 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from wikigpt.config import differences, load_config, parse_overrides, save_config, with_vocabulary
+from wikigpt.config import (
+    decoding_config,
+    differences,
+    load_config,
+    parse_overrides,
+    save_config,
+    with_vocabulary,
+)
 from wikigpt.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -24,6 +32,17 @@ def test_defaults_then_yaml_then_overrides(tmp_path):
     config = load_config(path, max_steps=9)
     assert (config.training.max_steps, config.training.warmup_steps) == (9, 3)
     assert config.training.micro_batch_size == 16
+
+
+def test_samples_are_written_at_temperature_07_and_nothing_else():
+    """README's samples and those in the notebooks."""
+    sampling = load_config().sampling
+    assert sampling.decoding == asdict(decoding_config(temperature=0.7))
+    assert sampling.decoding == {
+        "temperature": 0.7, "top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+    }  # fmt: skip
+    assert load_config(top_k=3, min_p=0.1, temperature=1).sampling.decoding["min_p"] == 0.1
 
 
 def test_an_override_by_its_full_name_and_in_yaml_notation():
@@ -61,6 +80,9 @@ def test_an_override_by_its_full_name_and_in_yaml_notation():
         ("seed: 1\nseed: 2", "the key 'seed' is there twice"),
         ("training: {learning_rate: .inf}", "finite number"),
         ("sampling: {prompts: []}", "at least 1 item"),
+        ("sampling: {top_p: 0}", "sampling.top_p: input should be greater than 0, not 0."),
+        ("sampling: {repetition_penalty: 0.5}", "sampling.repetition_penalty: input should be"),
+        ("sampling: {temperature: 0, min_p: 0.1}", "sampling: min_p can't change what"),
         ("seed: -1", "greater than or equal to 0"),
         ("- a\n- b", "must hold keys and values, not a list"),
         ("training: 3", "training"),

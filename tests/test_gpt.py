@@ -75,14 +75,14 @@ def test_what_modern_fills_in():
 
 def test_rotary_positions_by_hand():
     """Pair p of the vector at position t is turned by t / theta^(p / P)."""
-    cos_TP, sin_TP = rotary_angles(3, head_dim=4, theta=100.0, device=torch.device("cpu"))
+    cos_TP, sin_TP = rotary_angles(torch.arange(3), head_dim=4, theta=100.0)
     x_BHTD = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 1, 3, 4)
     expected = [[math.cos(t), math.cos(t / 10), math.sin(t), math.sin(t / 10)] for t in range(3)]
     torch.testing.assert_close(rotate(x_BHTD, cos_TP, sin_TP)[0, 0], torch.tensor(expected))
 
 
 def test_rotary_scores_depend_on_the_distance_only():
-    cos_TP, sin_TP = rotary_angles(50, head_dim=8, theta=1e4, device=torch.device("cpu"))
+    cos_TP, sin_TP = rotary_angles(torch.arange(50), head_dim=8, theta=1e4)
     q, k = torch.randn(8), torch.randn(8)
     turned = [rotate(x.expand(1, 1, 50, 8), cos_TP, sin_TP)[0, 0] for x in (q, k)]
     scores = turned[0] @ turned[1].T

@@ -16,6 +16,7 @@ from wikigpt.blocks.sampler import batch_indices
 from wikigpt.config import load_config, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.model import GPT
+from wikigpt.model.generate import complete
 from wikigpt.model.twin import to_transformers
 from wikigpt.training import checkpoint, events, loop, train
 from wikigpt.training.logging import read_metrics
@@ -46,6 +47,16 @@ def test_the_events_come_in_order(tiny):
     assert [s.step for s in steps] == list(range(1, 13))
     assert [s.tokens for s in steps] == [4 * 32 * i for i in range(1, 13)]
     assert stream[-1].best == min(of(events.Evaluation, stream), key=lambda e: e.bits_per_byte)
+
+
+def test_samples_are_written_as_the_config_says(small_corpus, tmp_path):
+    how = {"temperature": 0.5, "top_k": 3, "no_repeat_ngram_size": 1}
+    config = tiny_config(small_corpus, tmp_path, prompts=["a"], max_new_tokens=20, **how)
+    sample = of(events.Sample, run(config))[-1]
+    model = checkpoint.load_model(config.run_path / "checkpoints" / "last")
+    tokenizer = prepare(config, lambda _: None).tokenizer
+    assert sample.text == "".join(complete(model, tokenizer, "a", 20, seed=1337, **how))
+    assert sample.text != "".join(complete(model, tokenizer, "a", 20, seed=1337, temperature=0.5))
 
 
 def test_preflight_says_what_happens(tiny):

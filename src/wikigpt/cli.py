@@ -2,11 +2,19 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from tqdm import tqdm
 
-from wikigpt.config import Config, load_config, parse_overrides, relative
+from wikigpt.config import (
+    Config,
+    DecodingConfig,
+    decoding_config,
+    load_config,
+    parse_overrides,
+    relative,
+)
 from wikigpt.errors import UserError
 from wikigpt.files import OUT_OF_SPACE
 
@@ -87,10 +95,24 @@ def _parser() -> argparse.ArgumentParser:
     command = add("generate", _generate, "Complete a prompt with a trained run.")
     command.add_argument("run_folder", help="such as runs/char-gpt")
     command.add_argument("prompt")
-    command.add_argument("--max-new-tokens", type=int, default=300)
-    command.add_argument("--temperature", type=float, default=0.7, help="0: the likeliest token")
-    command.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
-    command.add_argument("--seed", type=int, help="makes the completion repeatable")
+    command.add_argument("--max-new-tokens", type=int, default=300, metavar="N")
+    command.add_argument(
+        "--num", type=int, default=1, metavar="N", help="write so many completions"
+    )
+    command.add_argument(
+        "--seed", type=int, metavar="S",
+        help="makes the completion repeatable; with --num, those of the seeds S, S + 1, …",
+    )  # fmt: skip
+    for name, kind, value, about in (
+        ("temperature", float, "T", "0: the likeliest token; 0.7 if left out"),
+        ("top-k", int, "K", "choose among the K likeliest tokens only"),
+        ("top-p", float, "P", "choose among the likeliest that together have probability P"),
+        ("min-p", float, "P", "choose among those at least P times as likely as the likeliest"),
+        ("repetition-penalty", float, "R", "make tokens that are there already less likely"),
+        ("no-repeat-ngram", int, "N", "never write the same N tokens in a row twice"),
+    ):
+        dest = {"no-repeat-ngram": "no_repeat_ngram_size"}.get(name, name.replace("-", "_"))
+        command.add_argument(f"--{name}", dest=dest, type=kind, metavar=value, help=about)
     command = add("export", _export, "Make a run's folder one that transformers and the hub load.")
     command.add_argument("run_folder", help="such as runs/char-gpt")
     command.add_argument("--push", metavar="you/name", help="publish it on the Hugging Face hub")
@@ -225,8 +247,8 @@ def _summary(config: Config, finished) -> None:
     for prompt in config.sampling.prompts:
         text = "".join(
             complete(
-                model, tokenizer, prompt, config.sampling.max_new_tokens,
-                temperature=config.sampling.temperature, seed=config.seed,
+                model, tokenizer, prompt, config.sampling.max_new_tokens, seed=config.seed,
+                **config.sampling.decoding,
             )
         )  # fmt: skip
         print(f"« {prompt}|{_one_line(text)} »\n")
@@ -237,7 +259,12 @@ def _summary(config: Config, finished) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from wikigpt.model.generate import complete
+    given = {f.name: getattr(options, f.name) for f in fields(DecodingConfig)}
+    settings = {"temperature": 0.7} | {k: v for k, v in given.items() if v is not None}
+    decoding_config(**settings)  # a mistake should not have to wait for torch
+    if options.num < 1:
+        raise UserError(f"--num is {options.num}; it must be 1 or more.")
+    from wikigpt.model.generate import complete, complete_batch
     from wikigpt.training.run_folder import load_run
 
     model, tokenizer, _ = load_run(Path(options.run_folder))
@@ -246,11 +273,15 @@ def _generate(options: argparse.Namespace) -> int:
             f"note: {strange!r} was too rare in training to have a token; it is spelled in bytes.",
             file=sys.stderr,
         )
-    print(options.prompt, end="", flush=True)
-    for piece in complete(
-        model, tokenizer, options.prompt, options.max_new_tokens,
-        temperature=options.temperature, top_k=options.top_k, seed=options.seed,
-    ):  # fmt: skip
+    prompt, n = options.prompt, options.max_new_tokens
+    if options.num > 1:
+        seeds = None if options.seed is None else range(options.seed, options.seed + options.num)
+        texts = complete_batch(model, tokenizer, [prompt] * options.num, n, seeds=seeds, **settings)
+        print("\n\n".join(prompt + text for text in texts))
+        return 0
+    pieces = complete(model, tokenizer, prompt, n, seed=options.seed, **settings)
+    print(prompt, end="", flush=True)
+    for piece in pieces:
         print(piece, end="", flush=True)
     print()
     return 0

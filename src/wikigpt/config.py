@@ -244,17 +244,55 @@ class TrainingConfig:
 
 
 @dataclass(config=_STRICT)
-class SamplingConfig:
-    """The texts that are written during and after training."""
+class DecodingConfig:
+    """How the next token is chosen, with the names and meanings of transformers' `generate`. What
+    is left out has no effect."""
 
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 always takes the likeliest token; 1 samples from the model's own distribution."""
+    top_k: _Positive | None = None
+    """Choose among so many of the likeliest tokens."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Choose among the fewest of the likeliest tokens that together have this probability."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Choose among the tokens that are at least this share as likely as the likeliest."""
+    repetition_penalty: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Positive logits of tokens that the text already holds are divided by it, negative ones
+    multiplied; 1 does nothing."""
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
+    """So many tokens in a row never come twice in one text; 0 allows it."""
+
+    def __post_init__(self) -> None:
+        cuts = {"top_k": self.top_k, "top_p": self.top_p < 1, "min_p": self.min_p}
+        if self.is_greedy and (given := [name for name, cut in cuts.items() if cut]):
+            raise ValueError(
+                f"{' and '.join(given)} can't change what temperature={self.temperature:g} takes, "
+                "the likeliest token; leave the one or the other out"
+            )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken: below this temperature, a division overflows."""
+        return self.temperature < 1e-6
+
+
+@dataclass(config=_STRICT)
+class SamplingConfig(DecodingConfig):
+    """The texts that are written during and after training, and how their tokens are chosen."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    """0 always takes the likeliest token; 1 samples from the model's own distribution."""
     prompts: Annotated[list[str], Field(min_length=1)] = field(
         default_factory=lambda: ["La ville de ", "Une étoile est ", "film sorti en 1988"]
     )
     """The first is completed at every evaluation, all of them at the end."""
     max_new_tokens: _Positive = 200
     """Length of a completion; it ends sooner at an end-of-text token."""
-    temperature: Annotated[float, Field(ge=0)] = 0.7
-    """0 always takes the likeliest token; 1 samples from the model's own distribution."""
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """The settings of DecodingConfig alone, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(DecodingConfig)}
 
 
 @dataclass(config=_STRICT)
@@ -343,6 +381,17 @@ def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
         return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise UserError(_sentence(error, path)) from None
+
+
+def decoding_config(**settings: Any) -> DecodingConfig:
+    """
+    Raises:
+        UserError: a setting is unknown or out of range.
+    """
+    try:
+        return TypeAdapter(DecodingConfig).validate_python(settings)
+    except ValidationError as error:
+        raise UserError(_sentence(error, None)) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

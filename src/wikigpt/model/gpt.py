@@ -2,8 +2,8 @@
 
 Names carry their shape: B sequences in a batch, T tokens in a sequence, C channels (n_embd),
 H heads, K heads of keys and values, D channels a head, P pairs of them (D / 2), V tokens in the
-vocabulary. `x_BTC` is therefore a tensor of shape (B, T, C); a comment about shapes can go stale,
-a name can't.
+vocabulary, S tokens in a cache (kv_cache.py; generation alone has one). `x_BTC` is therefore a
+tensor of shape (B, T, C); a comment about shapes can go stale, a name can't.
 
 arch="gpt2" is the model of Radford et al. (2019), "Language Models are Unsupervised Multitask
 Learners": pre-norm LayerNorm, learned positions, GELU (tanh form), biases, input and output
@@ -25,6 +25,29 @@ from torch import nn
 
 from wikigpt.config import GPTConfig
 from wikigpt.errors import UserError
+from wikigpt.model.kv_cache import KVCache, LayerCache
+
+
+def attend(
+    q_BHTD: torch.Tensor,
+    k_BKTD: torch.Tensor,
+    v_BKTD: torch.Tensor,
+    cache: LayerCache | None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """softmax(q kᵀ / √D, future masked) v, without ever storing the T x T matrix: y_BHTD.
+
+    With a cache, the T new tokens see those that it holds too.
+    """
+    shared = q_BHTD.shape[1] != k_BKTD.shape[1]
+    if cache is None:
+        return F.scaled_dot_product_attention(
+            q_BHTD, k_BKTD, v_BKTD, is_causal=True, dropout_p=dropout, enable_gqa=shared
+        )
+    k_BKSD, v_BKSD, visible_B1TS = cache.extend(k_BKTD, v_BKTD)
+    return F.scaled_dot_product_attention(
+        q_BHTD, k_BKSD, v_BKSD, attn_mask=visible_B1TS, enable_gqa=shared
+    )
 
 
 class CausalSelfAttention(nn.Module):
@@ -37,17 +60,15 @@ class CausalSelfAttention(nn.Module):
         self.query_key_value = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.output = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BTC: torch.Tensor, cache: LayerCache | None = None) -> torch.Tensor:
         B, T, C = x_BTC.shape
         heads = (B, T, self.n_head, C // self.n_head)
         q_BTC, k_BTC, v_BTC = self.query_key_value(x_BTC).split(C, dim=-1)
         q_BHTD = q_BTC.view(heads).transpose(1, 2)
         k_BHTD = k_BTC.view(heads).transpose(1, 2)
         v_BHTD = v_BTC.view(heads).transpose(1, 2)
-        # softmax(q kᵀ / √D, future masked) v, without ever storing the T x T matrix.
-        y_BHTD = F.scaled_dot_product_attention(
-            q_BHTD, k_BHTD, v_BHTD, is_causal=True, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        y_BHTD = attend(q_BHTD, k_BHTD, v_BHTD, cache, dropout)
         return self.output(y_BHTD.transpose(1, 2).reshape(B, T, C))
 
 
@@ -79,12 +100,12 @@ class RMSNorm(nn.Module):
 
 
 def rotary_angles(
-    T: int, head_dim: int, theta: float, device: torch.device
+    places_T: torch.Tensor, head_dim: int, theta: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of how far pair p of a head has turned at position t: t / theta^(p / P)."""
+    """Cosine and sine of how far pair p of a head has turned at place t: t / theta^(p / P)."""
     P = head_dim // 2
-    turns_P = theta ** -(torch.arange(P, dtype=torch.float32, device=device) / P)
-    angles_TP = torch.arange(T, dtype=torch.float32, device=device)[:, None] * turns_P
+    turns_P = theta ** -(torch.arange(P, dtype=torch.float32, device=places_T.device) / P)
+    angles_TP = places_T[..., None].float() * turns_P
     return angles_TP.cos(), angles_TP.sin()
 
 
@@ -121,18 +142,21 @@ class GroupedQueryAttention(nn.Module):
         self.output = nn.Linear(HD, C, bias=False)
 
     def forward(
-        self, x_BTC: torch.Tensor, cos_TP: torch.Tensor, sin_TP: torch.Tensor
+        self,
+        x_BTC: torch.Tensor,
+        cos_TP: torch.Tensor,
+        sin_TP: torch.Tensor,
+        cache: LayerCache | None = None,
     ) -> torch.Tensor:
         B, T, _ = x_BTC.shape
         q_BTHD = self.query(x_BTC).view(B, T, self.n_head, self.head_dim)
         k_BTKD = self.key(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
         v_BTKD = self.value(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
-        y_BHTD = F.scaled_dot_product_attention(
+        y_BHTD = attend(
             rotate(self.query_norm(q_BTHD).transpose(1, 2), cos_TP, sin_TP),
             rotate(self.key_norm(k_BTKD).transpose(1, 2), cos_TP, sin_TP),
             v_BTKD.transpose(1, 2),
-            is_causal=True,
-            enable_gqa=self.n_kv_head != self.n_head,
+            cache,
         )
         return self.output(y_BHTD.transpose(1, 2).reshape(B, T, self.n_head * self.head_dim))
 
@@ -171,8 +195,11 @@ class Block(nn.Module):
         self.mlp = mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTC: torch.Tensor, *angles_TP: torch.Tensor) -> torch.Tensor:
-        x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), *angles_TP))
+    def forward(
+        self, x_BTC: torch.Tensor, *angles_TP: torch.Tensor, cache: LayerCache | None = None
+    ) -> torch.Tensor:
+        normed_BTC = self.attention_norm(x_BTC)
+        x_BTC = x_BTC + self.dropout(self.attention(normed_BTC, *angles_TP, cache=cache))
         return x_BTC + self.dropout(self.mlp(self.mlp_norm(x_BTC)))
 
 
@@ -238,30 +265,40 @@ class GPT(nn.Module):
         return 1.0 if self.config.arch == "gpt2" else 40 / self.config.n_embd
 
     def forward(
-        self, ids_BT: torch.Tensor, targets_BT: torch.Tensor | None = None
+        self,
+        ids_BT: torch.Tensor,
+        targets_BT: torch.Tensor | None = None,
+        cache: KVCache | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """ids_BT (int64) -> logits_BTV; with targets_BT also the mean loss in nats per token.
 
-        A target of -100 is left out of the loss.
+        A target of -100 is left out of the loss. With a cache, the ids follow on the tokens that it
+        holds, and the logits are those of the last place only (T = 1).
 
         Raises:
             UserError: the context is longer than block_size.
         """
         T, longest = ids_BT.shape[1], self.config.block_size
-        if T > longest:
+        S = T + (max(cache.lengths) if cache else 0)
+        if S > longest:
             raise UserError(
-                f"A context of {T} tokens is longer than the model's {longest}; "
+                f"A context of {S} tokens is longer than the model's {longest}; "
                 "shorten it, or train with a larger block_size."
             )
-        x_BTC, angles_TP = self.token_embedding(ids_BT), ()
+        x_BTC, angles_1TP = self.token_embedding(ids_BT), ()
+        # Without a cache the places are 0 to T - 1; with one they go on where each sequence is.
+        places = cache.places(T) if cache else torch.arange(T, device=ids_BT.device)
         if self.config.arch == "gpt2":
-            x_BTC = x_BTC + self.position_embedding(torch.arange(T, device=ids_BT.device))
+            x_BTC = x_BTC + self.position_embedding(places)
         else:
             head_dim, theta = self.config.head_dim, self.config.rope_theta
-            angles_TP = rotary_angles(T, head_dim, theta, ids_BT.device)
+            angles = rotary_angles(places, head_dim, theta)
+            angles_1TP = [angle.unsqueeze(-3) for angle in angles]  # the same for all heads
         x_BTC = self.dropout(x_BTC)
-        for block in self.blocks:
-            x_BTC = block(x_BTC, *angles_TP)
+        for i, block in enumerate(self.blocks):
+            x_BTC = block(x_BTC, *angles_1TP, cache=cache.layers[i] if cache else None)
+        if cache:
+            x_BTC = x_BTC[:, -1:]
         # The output layer is the input embedding, transposed (Press & Wolf, 2017).
         logits_BTV = F.linear(self.final_norm(x_BTC), self.token_embedding.weight)
         if targets_BT is None:

@@ -220,7 +220,7 @@ def _write(model: GPT, tokenizer: Any, prompt: str, config: Config) -> str:
     return "".join(
         complete(
             model, tokenizer, prompt, settings.max_new_tokens,
-            temperature=settings.temperature, seed=config.seed,
+            seed=config.seed, **settings.decoding,
         )
     )  # fmt: skip
 

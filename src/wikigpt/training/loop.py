@@ -278,8 +278,8 @@ def write_sample(config: Config, data: Prepared, model: GPT, step: int) -> event
     settings = config.sampling
     prompt = settings.prompts[0]
     pieces = complete(
-        model, data.tokenizer, prompt, settings.max_new_tokens,
-        temperature=settings.temperature, seed=config.seed,
+        model, data.tokenizer, prompt, settings.max_new_tokens, seed=config.seed,
+        **settings.decoding,
     )  # fmt: skip
     return events.Sample(step, prompt, "".join(pieces))
 
