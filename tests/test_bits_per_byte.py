@@ -253,11 +253,25 @@ def test_weights_that_are_not_there_are_not_invented(exported):
 
 
 def test_a_tokenizer_of_another_model_is_an_error(exported):
-    CharTokenizer.train(["abcdefghijklmnopqrstuvwxyz" * 2, *FRENCH]).to_hub().save_pretrained(
-        exported
-    )
+    larger = CharTokenizer.train(["abcdefghijklmnopqrstuvwxyzé", *FRENCH])
+    larger.to_hub().save_pretrained(exported)
     with pytest.raises(UserError, match="don't belong together"):
-        hub_model(exported)
+        evaluate_texts(hub_model(exported), FRENCH)
+
+
+def test_a_context_that_no_config_says_can_be_given(tmp_path):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    tokenizer = CharTokenizer.train(FRENCH)
+    shape = {"hidden_size": 8, "n_layer": 1, "n_head": 1}
+    BloomForCausalLM(BloomConfig(vocab_size=tokenizer.vocab_size, **shape)).save_pretrained(
+        tmp_path
+    )
+    tokenizer.to_hub().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="give a block_size"):
+        hub_model(tmp_path)
+    loss = evaluate_texts(hub_model(tmp_path, block_size=10), FRENCH)
+    assert loss.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=0.05)
 
 
 def test_a_tokenizer_without_an_end_is_an_error(exported):

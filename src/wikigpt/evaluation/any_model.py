@@ -2,8 +2,8 @@
 
 Each brings its own tokenizer, so models meet only in bits per byte of the same texts. What would
 falsify such a figure without a word is refused here: a model that sees the tokens it should predict
-(BERT loads as a causal model, with a warning), weights that the folder lacks and that transformers
-fills with noise, a tokenizer with more ids than the model.
+(BERT loads as a causal model, with a warning), and weights that the folder lacks and that
+transformers fills with noise.
 """
 
 from collections.abc import Callable
@@ -45,10 +45,13 @@ def our_model(model: GPT, tokenizer: Any) -> AnyModel:
     )
 
 
-def hub_model(name: str | Path) -> AnyModel:
+def hub_model(name: str | Path, block_size: int | None = None) -> AnyModel:
     """A model in a folder or on the Hugging Face hub, with its tokenizer, in fp32 on the CPU.
 
     Code that comes with a model is not run.
+
+    Args:
+        block_size: its longest context, for a model whose config does not say it.
 
     Raises:
         UserError: not there, not whole, not causal, or without what `AnyModel` needs.
@@ -70,14 +73,9 @@ def hub_model(name: str | Path) -> AnyModel:
     if not ends:
         raise UserError(f"The tokenizer of {name} has no token that starts or ends a document.")
     config = module.config.get_text_config()
-    block_size = getattr(config, "max_position_embeddings", None)
+    block_size = getattr(config, "max_position_embeddings", None) or block_size
     if not block_size:
-        raise UserError(f"{name} doesn't say how long its context is (max_position_embeddings).")
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"The tokenizer of {name} has {len(tokenizer)} tokens, the model {config.vocab_size}; "
-            "they don't belong together."
-        )
+        raise UserError(f"{name} doesn't say how long its context is; give a block_size.")
     model = AnyModel(
         module=module.eval(),
         logits=lambda ids_BT: module(ids_BT).logits,

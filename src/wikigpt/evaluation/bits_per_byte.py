@@ -109,7 +109,8 @@ def evaluate_texts(
         batch_size: windows in one forward pass; if left out, 16 or as many as make 2^27 logits.
 
     Raises:
-        UserError: no text; a window longer than the model's context; a stride not within it.
+        UserError: no text; a window longer than the model's context; a stride not within it; a
+            tokenizer with more tokens than the model.
     """
     block_size = block_size or model.block_size
     if not 1 <= block_size <= model.block_size:
@@ -130,6 +131,11 @@ def evaluate_texts(
     if not counts.bytes:
         raise UserError("There is no text to evaluate on; give at least one that is not empty.")
     stream_ids, is_charged = np.concatenate(pieces), np.concatenate(charged)
+    if stream_ids.max() >= model.vocab_size:
+        raise UserError(
+            f"The tokenizer gives the id {stream_ids.max()}, but the model has {model.vocab_size} "
+            "tokens; they don't belong together."
+        )
 
     def tokens_of(start: int, stop: int) -> np.ndarray:
         return stream_ids[start:stop].astype(np.int64)
