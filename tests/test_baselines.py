@@ -8,14 +8,14 @@ from conftest import tiny_config, write_jsonl
 from wikigpt.blocks.prepare import prepare, split_texts
 from wikigpt.errors import UserError
 from wikigpt.evaluation import baselines
-from wikigpt.evaluation.baselines import Floor, floors, floors_of, floors_table
+from wikigpt.evaluation.baselines import Floor, compressors, floors, floors_table, ngrams
 
 
 def by_name(validation: bytes, training: bytes = b"") -> dict[str, float]:
     """The first word of a row's name, with "+" where it was primed -> bits per byte."""
     return {
         row.name.split()[0].strip(",") + ("+" if "after" in row.name else ""): row.bits_per_byte
-        for row in floors_of(validation, training)
+        for row in compressors(validation, training)
     }
 
 
@@ -61,14 +61,16 @@ def test_without_training_text_nothing_is_primed():
 def test_without_pyppmd_its_rows_are_left_out_and_that_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyppmd", None)
     said = []
-    rows = floors_of(b"un deux", b"trois", said.append)
+    rows = compressors(b"un deux", b"trois", said.append)
     assert not any("PPMd" in row.name for row in rows) and len(rows) == 6
     assert len(said) == 1 and "pip install" in said[0]
 
 
 def test_no_text_is_an_error():
     with pytest.raises(UserError, match="no validation text"):
-        floors_of(b"", b"abc")
+        compressors(b"", b"abc")
+    with pytest.raises(UserError, match="no validation text"):
+        ngrams([""], ["abc"])
 
 
 def test_the_table_runs_from_worst_to_best_and_takes_models():
@@ -80,20 +82,15 @@ def test_the_table_runs_from_worst_to_best_and_takes_models():
     ]
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"duplicates": "drop_exact", "max_articles": 300, "validation_fraction": 0.2},
-        {"blocks": "streaming"},
-    ],
-    ids=["a part without duplicates", "streaming"],
-)
-def test_the_texts_of_a_split_are_those_of_its_tokens(small_corpus, tmp_path, overrides):
+def test_the_texts_of_a_split_are_those_of_its_tokens(small_corpus, tmp_path):
     lines = small_corpus.read_bytes().splitlines(keepends=True)
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     files[0].write_bytes(b"".join(lines[:150]))
     files[1].write_bytes(b"".join(lines[100:]))  # 50 articles twice
-    config = tiny_config(files[0], tmp_path, **(overrides | {"files": list(map(str, files))}))
+    config = tiny_config(
+        files[0], tmp_path, files=list(map(str, files)), duplicates="drop_exact",
+        max_articles=300, validation_fraction=0.2,
+    )  # fmt: skip
     texts = {split: list(split_texts(config, split, str)) for split in ("train", "validation")}
     data = prepare(config)
     for split, counts in (("train", data.train_counts), ("validation", data.validation.counts)):
@@ -116,6 +113,9 @@ def test_floors_are_of_the_whole_validation_split(small_corpus, tmp_path):
     assert len(validation) == data.validation.counts.bytes
     packed = next(row for row in rows if row.name.startswith("bz2"))
     assert packed.bits_per_byte == 8 * len(bz2.compress(validation, 9)) / len(validation)
+    # Whoever looks further back is better, and all of them know something.
+    by_order = [row.bits_per_byte for row in rows if "-grams" in row.name]
+    assert 8 > by_order[0] > by_order[1] > by_order[2] > 1
     assert any(f"after {data.train_counts.bytes:,} bytes" in row.name for row in rows)
 
 

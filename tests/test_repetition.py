@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from wikigpt.errors import UserError
 from wikigpt.evaluation.copies import Origin, SuffixAutomaton, cut, origins, words_of
+from wikigpt.evaluation.interval import half_width, wilson
 from wikigpt.evaluation.repetition import (
     beside_human,
     distinct,
@@ -15,7 +16,6 @@ from wikigpt.evaluation.repetition import (
     repetition_table,
     same_lengths,
     seq_rep,
-    wilson,
 )
 
 few_words = st.lists(st.sampled_from("abc"), max_size=14)
@@ -177,7 +177,10 @@ def test_every_twin_is_the_beginning_of_an_article_of_its_own(samples, articles)
         assert times <= sum(article.startswith(twin) for article in articles)
 
 
-def test_wilson_by_hand():
+def test_intervals_by_hand():
+    # 1, 2, 3, 4, 5: deviation √2.5, so 1.96 · √2.5 / √5.
+    assert half_width([1, 2, 3, 4, 5]) == pytest.approx(1.959964 * math.sqrt(0.5))
+    assert math.isnan(half_width([1]))
     # Wilson (1927) in Newcombe (1998), table I: 81 of 263, and 0 of 20.
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)

@@ -2,11 +2,11 @@
 
 A bits-per-byte figure means something beside others on the same axis. At the top are uniform bytes,
 8.0; then compressors that see the validation text alone; then the same compressors after they have
-read training text, which is what a model has had too. A model above the last of these has learnt
-less than a program of some hundred lines that counts which byte follows which.
+read training text, which is what a model has had too; and n-grams fitted on it (ngram.py). A model
+above the last of these has learnt less than a program that counts which byte follows which.
 
-The bytes are the UTF-8 of the validation articles one after another. Nothing marks where an article
-ends, so compressors are spared what models pay for their end-of-text tokens: the floors are a
+The bytes are the UTF-8 of the validation articles. The n-grams pay for the end of each article, as
+models do. Compressors get them one after another, and nothing marks the ends, so their floors are a
 little lower than they would be, never higher.
 
 Priming is by subtraction: size(training + validation) - size(training). The three that can be
@@ -21,7 +21,8 @@ at 8, 1.500 at 12, 1.495 at 16.
 
 import bz2
 import lzma
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow
@@ -29,10 +30,13 @@ import pyarrow
 from wikigpt.blocks.prepare import split_texts
 from wikigpt.config import Config
 from wikigpt.errors import UserError
+from wikigpt.evaluation.ngram import ByteNgram
 from wikigpt.tokenizers import sample_evenly
 
 TRAINING_BYTES = 16 * 2**20
-"""So much training text primes a compressor: PPMd's counts of it fit in `PPMD_MEMORY`."""
+"""At most so much training text, evenly from the whole, so that PPMd's counts of it fit in
+`PPMD_MEMORY` (full, it would forget everything) and those of the n-grams in half a gigabyte."""
+NGRAM_ORDERS = (2, 4, 8)
 PPMD_ORDER = 16
 PPMD_MEMORY = 2**30
 
@@ -46,17 +50,36 @@ class Floor:
 
 
 def floors(config: Config, say: Callable[[str], None] = print) -> list[Floor]:
-    """`floors_of` the corpus of an experiment, or of a run by its config.
+    """All floors for the corpus of an experiment, or of a run by its config.
 
     Raises:
         UserError: as `split_texts`.
     """
-    validation = "".join(split_texts(config, "validation", say)).encode()
-    sample = sample_evenly(split_texts(config, "train", say), TRAINING_BYTES)
-    return floors_of(validation, "".join(sample).encode(), say)
+    validation = list(split_texts(config, "validation", say))
+    training = list(sample_evenly(split_texts(config, "train", say), TRAINING_BYTES))
+    as_bytes = ["".join(texts).encode() for texts in (validation, training)]
+    return [*ngrams(validation, training), *compressors(*as_bytes, say)]
 
 
-def floors_of(
+def ngrams(validation: Sequence[str], training: Sequence[str]) -> list[Floor]:
+    """Smoothed n-grams of bytes, fitted on the training texts; ends of texts are paid for.
+
+    Raises:
+        UserError: no text on one side.
+    """
+    size, of = (sum(len(text.encode()) for text in texts) for texts in (validation, training))
+    if not size:
+        raise UserError("There is no validation text to predict; give at least one byte.")
+    return [
+        Floor(
+            f"byte {n}-grams, Kneser-Ney, of {of:,} bytes of training text",
+            ByteNgram.fit(training, n).nats(validation) / math.log(2) / size,
+        )
+        for n in NGRAM_ORDERS
+    ]
+
+
+def compressors(
     validation: bytes, training: bytes, say: Callable[[str], None] = print
 ) -> list[Floor]:
     """Every compressor there is, alone and, where it can be, after the training text.

@@ -18,19 +18,17 @@ distinct-n has none; it depends on how many words there are, here as many on bot
 """
 
 import bisect
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 
 from wikigpt.errors import UserError
 from wikigpt.evaluation.copies import Origin, SuffixAutomaton, cut, origins, words_of
+from wikigpt.evaluation.interval import half_width, wilson
 
 LOOP_TIMES, LOOP_WORDS = 3, 12
-Z = 1.96
-"""Standard errors on either side of a 95 % interval."""
 
 
 def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
@@ -150,18 +148,9 @@ def repetition_table(*groups: Group) -> str:
 def _mean(values: Sequence[float], digits: int) -> str:
     if not values:
         return "-"
-    half = Z * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{fmean(values):.{digits}f} ± {half:.{digits}f}"
+    return f"{fmean(values):.{digits}f} ± {half_width(values):.{digits}f}"
 
 
 def _share(values: Sequence[bool]) -> str:
     low, high = wilson(sum(values), len(values))
     return f"{sum(values) / len(values):.1%} ({low:.1%} to {high:.1%})"
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, which makes sense at 0 and at 1 too (Wilson, 1927)."""
-    share, z2 = hits / n, Z * Z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return centre - half, centre + half
