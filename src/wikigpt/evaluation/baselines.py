@@ -7,7 +7,7 @@ above the last of these has learnt less than a program that counts which byte fo
 
 The bytes are the UTF-8 of the validation articles. The n-grams pay for the end of each article, as
 models do. Compressors get them one after another, and nothing marks the ends, so their floors are a
-little lower than they would be, never higher.
+little lower than they would be, never higher (on the French leads by 0.002 to 0.005).
 
 Priming is by subtraction: size(training + validation) - size(training). The three that can be
 primed look back as far as `TRAINING_BYTES`; bz2 forgets everything after each 900 kB, so how much
