@@ -8,7 +8,7 @@ plural is their singular where number is, adjectives that are also adverbs (haut
 from typing import NamedTuple
 
 ASPIRATED = {"hameau", "hameaux", "héros", "hibou", "hiboux", "héron", "hérons", "harpe", "hache",
-             "haie", "hutte", "halle", "hauteur", "harem", "hangar"}  # fmt: skip
+             "haie", "hutte", "halle", "halte", "harem", "hangar"}  # fmt: skip
 YEARS = [1623, 1687, 1715, 1742, 1768, 1789, 1804, 1815, 1830, 1848, 1859, 1871, 1889, 1898, 1905,
          1912, 1921, 1934, 1947, 1953, 1962, 1975]  # fmt: skip
 
@@ -154,6 +154,11 @@ FEMININE_WORKS = [Noun("f", *pair) for pair in with_s(
     "lettre", "chanson", "légende", "pièce", "revue", "biographie", "symphonie", "fresque",
     "comédie", "tragédie", "chronique", "carte", "gravure", "photographie", "fable", "traduction",
 )]  # fmt: skip
+
+# What can be written, read and translated.
+PICTURES = {"portrait", "dessin", "film", "tableau", "fresque", "carte", "gravure", "photographie"}
+MASCULINE_TEXTS = [noun for noun in MASCULINE_WORKS if noun.sg not in PICTURES]
+FEMININE_TEXTS = [noun for noun in FEMININE_WORKS if noun.sg not in PICTURES]
 
 # --- Adjectives and participles: masculine, feminine; plurals with -s unless written out ----------
 
@@ -435,7 +440,7 @@ GIVING = [
 DOING = [(*words.split(), *rest.split("/")) for words, rest in (
     line.strip().split("|") for line in """
     quitte quitta quitté quitter|la ville/la
-    connaît connut connu connaître|le roi/le
+    rejoint rejoignit rejoint rejoindre|le roi/le
     accepte accepta accepté accepter|les conditions/les
     signe signa signé signer|le traité/le
     lit lut lu lire|la lettre/la
@@ -458,18 +463,16 @@ DOING = [(*words.split(), *rest.split("/")) for words, rest in (
     occupe occupa occupé occuper|le palais/le
     """.strip().splitlines())]  # fmt: skip
 
-# Only the reflexive exists, so « nous » can't be an object: infinitive without se, then the present
-# of je, tu, il, nous, vous, ils | what follows.
+# Only the reflexive exists, so « nous » can't be an object: the present of je, tu, il, nous, vous,
+# ils | what follows. Left out: verbs of which some dictionary has a rare transitive use (blottir,
+# extasier, insurger, obstiner, rebeller), and « se souvenir » for « il nous souvient ».
 REFLEXIVE = [(*words.split(), rest.split("/")) for words, rest in (
     line.strip().split("|") for line in """
     méfie méfies méfie méfions méfiez méfient|du pouvoir/de la presse
-    rebelle rebelles rebelle rebellons rebellez rebellent|contre le roi/contre cette décision
-    blottis blottis blottit blottissons blottissez blottissent|près du feu/sous un arbre
     prélasse prélasses prélasse prélassons prélassez prélassent|au soleil/dans le jardin
     ravise ravises ravise ravisons ravisez ravisent|au dernier moment/avant le vote
     réfugie réfugies réfugie réfugions réfugiez réfugient|dans une église/en Suisse
     repens repens repent repentons repentez repentent|de cette erreur/du mensonge
-    lamente lamentes lamente lamentons lamentez lamentent|sur la défaite/en silence
     démène démènes démène démenons démenez démènent|pour la victoire/pendant toute la bataille
     désiste désistes désiste désistons désistez désistent|avant le vote/au second tour
     empare empares empare emparons emparez emparent|de la ville/du trésor
@@ -478,11 +481,13 @@ REFLEXIVE = [(*words.split(), rest.split("/")) for words, rest in (
     efforce efforces efforce efforçons efforcez efforcent|de comprendre le texte/de garder le calme
     absente absentes absente absentons absentez absentent|pendant l'été/avant la fin du procès
     évade évades évade évadons évadez évadent|de la prison/par le toit
-    obstine obstines obstine obstinons obstinez obstinent|à chercher un trésor/dans le refus
-    insurge insurges insurge insurgeons insurgez insurgent|contre le pouvoir/contre la loi
     abstiens abstiens abstient abstenons abstenez abstiennent|de voter/de tout commentaire
-    extasie extasies extasie extasions extasiez extasient|devant le paysage/devant la cathédrale
-    accoude accoudes accoude accoudons accoudez accoudent|à la fenêtre/au balcon
+    gausse gausses gausse gaussons gaussez gaussent|de la défaite/du danger
+    targue targues targue targuons targuez targuent|de cette victoire/du succès
+    adonne adonnes adonne adonnons adonnez adonnent|à la musique/au commerce
+    éprends éprends éprend éprenons éprenez éprennent|de musique/de la mer
+    enquiers enquiers enquiert enquérons enquérez enquièrent|du prix/de la santé du roi
+    évertue évertues évertue évertuons évertuez évertuent|à trouver une preuve/à convaincre le roi
     ingénie ingénies ingénie ingénions ingéniez ingénient|à construire un pont/à trouver une preuve
     """.strip().splitlines())]  # fmt: skip
 # With « elle-même » beside the reflexive, which nobody but the subject can be: singular, plural |
