@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -83,6 +83,27 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Prepared:
         train = TokenBlocks(folder, "train", tokenizer, block_size)
     validation = TokenBlocks(folder, "validation", tokenizer, block_size)
     return Prepared(folder, tokenizer, train, validation, read_json(folder / "manifest.json"))
+
+
+def split_texts(
+    config: Config, split: Literal["train", "validation"], say: Callable[[str], None] = print
+) -> Iterator[str]:
+    """The texts of one split again, in the order of their tokens, read from the raw files.
+
+    For whatever needs the text itself: compressors, n-grams, a search for copies.
+
+    Raises:
+        UserError: as `prepare`, which is called first if it never was.
+    """
+    sources = raw_files(config)
+    folder = shards_folder(config, sources)
+    if not (folder / "manifest.json").is_file():
+        prepare(config, say)
+    reading = _reading(config, sources, folder / "duplicates.json")
+    # The corpus as a whole was judged when it was prepared.
+    articles = read_articles(sources, Rejects(max_share=1.0), reading)
+    fraction = config.corpus.validation_fraction
+    return (article.text for article in articles if split_of(article.id, fraction) == split)
 
 
 def _streamed(

@@ -30,8 +30,8 @@ import torch
 import torch.nn.functional as F
 
 from wikigpt.errors import UserError
+from wikigpt.evaluation.interval import wilson
 
-Z_95 = 1.959964
 TIE = 1e-6
 """Nats. A ratio of one in a million is arithmetic, not an opinion."""
 
@@ -63,10 +63,7 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the share (Wilson, 1927)."""
-        n, p, zz = self.n, self.share, Z_95**2
-        middle = (p + zz / (2 * n)) / (1 + zz / n)
-        half = Z_95 / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.right, self.n)
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
