@@ -179,6 +179,10 @@ class TrainingConfig:
     engine: Literal["own", "trainer"] = "own"
     """`own`: the loop of training/loop.py, made to be read. `trainer`: transformers' Trainer, on
     the same batches, with the same losses."""
+    objective: Literal["causal", "mlm"] = "causal"
+    """`causal`: each token is guessed from those before it, and the model can write. `mlm`, for
+    `engine: trainer` only: some tokens are masked and guessed from both sides (training/masked.py);
+    what comes out is an encoder, which writes nothing and has no bits per byte."""
     max_steps: _Positive = 2000
     """Number of optimizer steps."""
     micro_batch_size: _Positive = 16
@@ -224,6 +228,10 @@ class TrainingConfig:
     of its numbers."""
 
     def __post_init__(self) -> None:
+        if self.objective == "mlm" and self.engine != "trainer":
+            raise ValueError("objective: mlm needs engine: trainer; the own loop trains a GPT")
+        if self.objective == "mlm" and self.data_workers:
+            raise ValueError("data_workers means nothing with objective: mlm; leave it 0")
         if self.data_workers and self.engine != "trainer":
             raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
         if self.optimizer != "adamw" and self.engine == "trainer":
@@ -283,6 +291,13 @@ class Config:
         if self.blocks == "streaming" and self.training.data_workers > 1:
             raise ValueError(
                 "a stream is read by one process: training.data_workers must be 0 or 1"
+            )
+        if self.training.objective == "mlm" and (
+            self.blocks != "shards" or self.model.arch != "gpt2"
+        ):
+            raise ValueError(
+                "objective: mlm needs blocks: shards, and takes the shape of model, not its arch; "
+                "leave model.arch out"
             )
 
     @property

@@ -58,10 +58,13 @@ def train_with_trainer(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool, say: Callable[[str], None]
 ) -> Iterator[events.Event]:
     """What `train` does for `engine: trainer`, once the data are there and the run is locked."""
+    kind = Run
+    if config.training.objective == "mlm":
+        from wikigpt.training.masked import MaskedRun as kind  # which stands on this module
     with StopRequest() as stop:
 
         def work(tell: Callable[[events.Event], None]) -> None:
-            _Run(config, data, model_config, fresh, say, tell, stop).go()
+            kind(config, data, model_config, fresh, say, tell, stop).go()
 
         try:
             yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
@@ -163,8 +166,10 @@ class GPTTrainer(Trainer):
         return metrics
 
 
-class _Run(TrainerCallback):
+class Run(TrainerCallback):
     """One run from its folder to its last event; Trainer calls back at every step."""
+
+    Best = events.Evaluation
 
     def __init__(
         self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
@@ -185,7 +190,7 @@ class _Run(TrainerCallback):
         if state:
             self.progress = loop.Progress(**state["progress"])
             if state["progress"]["best"]:
-                self.progress.best = events.Evaluation(**state["progress"]["best"])
+                self.progress.best = self.Best(**state["progress"]["best"])
         # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
         settings = config.training
         self.hardware = ranks.from_first(
@@ -194,31 +199,32 @@ class _Run(TrainerCallback):
         if state:
             self.hardware = replace(self.hardware, why="as in the first part of this run")
         torch.manual_seed(config.seed)
-        ours = GPT(model_config)
-        self.flops_per_token = ours.flops_per_token
-        model = to_transformers(ours, data.tokenizer.end_of_text_id).train()
-        model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
-        model.config.use_cache = False
-        self.trainer = GPTTrainer(
-            config, data, self.progress.step, state and state["place"], self.evaluate,
-            model=model, callbacks=[self],
+        self.trainer = self.make_trainer(
+            model_config, self.progress.step, state and state["place"], self.evaluate,
+            callbacks=[self],
             args=training_arguments(config, self.hardware, self.folder / "checkpoints"),
         )  # fmt: skip
         self.trainer.remove_callback(PrinterCallback)
-        self.model = TwinAsGPT(model, model_config)
         self.logger = NoLogger()
         if self.first:
             self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
         self.unreported: list[events.Event] = []
         self.clock = 0.0
 
+    def make_trainer(self, model_config: GPTConfig, *where: Any, **settings: Any) -> GPTTrainer:
+        ours = GPT(model_config)
+        self.flops_per_token = ours.flops_per_token
+        model = to_transformers(ours, self.data.tokenizer.end_of_text_id).train()
+        model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
+        model.config.use_cache = False
+        self.model = TwinAsGPT(model, model_config)
+        return GPTTrainer(self.config, self.data, *where, model=model, **settings)
+
     def go(self) -> None:
         settings, progress = self.config.training, self.progress
         try:
             if progress.step < settings.max_steps:
-                self.tell(
-                    preflight(self.config, self.data, self.hardware, self.model, progress.step)
-                )
+                self.before()
                 if not self.asked_to_stop():
                     with no_bars():
                         self.trainer.train(
@@ -229,12 +235,18 @@ class _Run(TrainerCallback):
         if progress.step == settings.max_steps:
             try:
                 if self.first:
-                    export_run(self.folder)
+                    self.export()
             except UserError as error:  # the run is whole without
                 self.say(f"{relative(self.folder)} can't be exported: {error}")
             self.tell(events.Finished(progress.step, progress.seconds, progress.best))
         elif self.stop.reason:
             self.tell(events.Stopped(progress.step, self.stop.reason))
+
+    def before(self) -> None:
+        self.tell(preflight(self.config, self.data, self.hardware, self.model, self.progress.step))
+
+    def export(self) -> None:
+        export_run(self.folder)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.clock = time.perf_counter()
@@ -255,11 +267,20 @@ class _Run(TrainerCallback):
         state.log_history.clear()  # metrics.jsonl is the record; this one is in every checkpoint
         if "grad_norm" not in logs:
             return  # the totals at the end
-        loss, progress, n_tokens = logs["loss"], self.progress, self.trainer.tokens_of_step
+        loss, progress = logs["loss"], self.progress
         if not (math.isfinite(loss) and math.isfinite(logs["grad_norm"])):
             what = f"The loss became {loss} (gradient norm {logs['grad_norm']})"
             raise loop.diverged(self.config, f"{what} at step {progress.step}", self.kept)
-        step = events.Step(
+        step = self.step_event(loss, logs)
+        self.logger.log(step)
+        self.tell(step)
+        if self.asked_to_stop():
+            control.should_save = control.should_training_stop = True
+        self.clock = time.perf_counter()
+
+    def step_event(self, loss: float, logs: dict[str, float]) -> events.Event:
+        progress, n_tokens = self.progress, self.trainer.tokens_of_step
+        return events.Step(
             step=progress.step,
             loss=loss,
             bits_per_byte=bits_per_byte(loss, self.data.train_counts),
@@ -273,11 +294,6 @@ class _Run(TrainerCallback):
             / (self.hardware.peak_flops * ranks.world_size()),
             seconds=progress.seconds,
         )
-        self.logger.log(step)
-        self.tell(step)
-        if self.asked_to_stop():
-            control.should_save = control.should_training_stop = True
-        self.clock = time.perf_counter()
 
     def evaluate(self, step: int) -> dict[str, float]:
         """On the whole validation split, by the same code as the own loop."""
