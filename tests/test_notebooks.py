@@ -30,6 +30,9 @@ SMALL = {
         "max_steps": 6, "n_embd": 16, "n_layer": 1, "block_size": 64, "experiment_steps": 4,
         "learning_rates": [1e-3, 1e-2],
     },
+    "06_pretrain_gpt2_hf": {
+        "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4,
+    },
 }  # fmt: skip
 
 
