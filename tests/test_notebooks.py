@@ -31,7 +31,7 @@ SMALL = {
         "learning_rates": [1e-3, 1e-2],
     },
     "06_pretrain_gpt2_hf": {
-        "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4,
+        "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4, "mlm_steps": 3,
     },
 }  # fmt: skip
 
