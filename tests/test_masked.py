@@ -136,7 +136,7 @@ def test_the_command_trains_it_and_transformers_fills_masks(masked, tmp_path, ca
     ("wrong", "sentence"),
     [
         ({"engine": "own"}, "objective: mlm needs engine: trainer"),
-        ({"data_workers": 1}, "data_workers means nothing with objective: mlm"),
+        ({"data_workers": 1}, "data_workers and fsdp are not for objective: mlm"),
         ({"blocks": "streaming"}, "objective: mlm needs blocks: shards"),
         ({"arch": "modern"}, "leave model.arch out"),
     ],

@@ -226,12 +226,18 @@ class TrainingConfig:
     data_workers: Annotated[int, Field(ge=0)] = 0
     """For `engine: trainer`: processes that read batches ahead of the training; they change none
     of its numbers."""
+    fsdp: bool = False
+    """For `engine: trainer` on several GPUs under torchrun: each keeps its share of the weights,
+    gradients and the optimizer's state (fully sharded data parallel, by accelerate). Nobody has
+    tried it on GPUs yet: begin with a short run."""
 
     def __post_init__(self) -> None:
         if self.objective == "mlm" and self.engine != "trainer":
             raise ValueError("objective: mlm needs engine: trainer; the own loop trains a GPT")
-        if self.objective == "mlm" and self.data_workers:
-            raise ValueError("data_workers means nothing with objective: mlm; leave it 0")
+        if self.objective == "mlm" and (self.data_workers or self.fsdp):
+            raise ValueError("data_workers and fsdp are not for objective: mlm; leave them out")
+        if self.fsdp and self.engine != "trainer":
+            raise ValueError("fsdp needs engine: trainer; the own loop keeps whole models")
         if self.data_workers and self.engine != "trainer":
             raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
         if self.optimizer != "adamw" and self.engine == "trainer":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -40,7 +41,7 @@ from wikigpt.config import Config, GPTConfig, relative
 from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
-from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
+from wikigpt.model.twin import Twin, TwinAsGPT, from_transformers, to_transformers
 from wikigpt.training import checkpoint, events, loop, ranks
 from wikigpt.training.export import export_run, no_bars
 from wikigpt.training.hardware import Hardware, detect, synchronize
@@ -101,6 +102,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
         bf16=hardware.precision == "bf16",
         ddp_find_unused_parameters=False,
         use_cpu=hardware.device.type == "cpu",
+        fsdp=settings.fsdp or None,
         seed=config.seed % 2**32,  # numpy's generator takes no more
         disable_tqdm=True,
     )
@@ -108,6 +110,17 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1
     return arguments
+
+
+def gathered(twin: Twin) -> Twin:
+    """The model itself, or a copy with all of its weights if FSDP has shared them out; then every
+    process must ask."""
+    if not any(isinstance(weight, DTensor) for weight in twin.parameters()):
+        return twin
+    with torch.random.fork_rng(devices=[]):
+        whole = type(twin)(twin.config)
+    whole.load_state_dict({k: w.full_tensor().cpu() for k, w in twin.state_dict().items()})
+    return whole
 
 
 class GPTTrainer(Trainer):
@@ -196,6 +209,11 @@ class Run(TrainerCallback):
         self.hardware = ranks.from_first(
             detect(replace(settings, precision=state["precision"]) if state else settings)
         )
+        if config.training.fsdp and (self.hardware.device.type != "cuda" or ranks.world_size() < 2):
+            raise UserError(
+                "training.fsdp shares a model out among several GPUs: start it with torchrun where "
+                "there are some, or leave fsdp out."
+            )
         if state:
             self.hardware = replace(self.hardware, why="as in the first part of this run")
         torch.manual_seed(config.seed)
@@ -217,6 +235,8 @@ class Run(TrainerCallback):
         model = to_transformers(ours, self.data.tokenizer.end_of_text_id).train()
         model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
         model.config.use_cache = False
+        if self.config.training.fsdp:  # Trainer leaves it where it is, and the preflight needs it
+            model.to(self.hardware.device)
         self.model = TwinAsGPT(model, model_config)
         return GPTTrainer(self.config, self.data, *where, model=model, **settings)
 
@@ -303,9 +323,10 @@ class Run(TrainerCallback):
         sample = loop.write_sample(self.config, self.data, self.model, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
+        twin = gathered(self.model.twin) if evaluation.is_best else None
         if evaluation.is_best and self.first:  # before the checkpoint that says so
             with torch.random.fork_rng(devices=[]):
-                best = from_transformers(self.model.twin)
+                best = from_transformers(twin)
             checkpoint.save(
                 self.folder / "checkpoints" / "best", best, {"progress": asdict(self.progress)}
             )
