@@ -1,13 +1,15 @@
-"""Tokens per second of `train` beside two plain loops, in turns, in one process.
+"""Tokens per second of `train`, by either engine, beside two plain loops, in turns, in one process.
 
     python benchmarks/loop_speed.py
 
 - `ours`: wikigpt.training.train as it is, with its logging, its checks and its events;
+- `Trainer`: the same with `engine: trainer`;
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around GPT2LMHeadModel.
 
 Machines are noisy: what counts are the ratios, and each ratio is the median over rounds in which
-the three took turns. The share of the CPU that this process got is printed.
+they took turns. The share of the CPU that this process got is printed. All of it is done at two
+sizes of the model, with characters as tokens; about four minutes in all on two quiet cores.
 """
 
 import argparse
@@ -24,6 +26,12 @@ from wikigpt.config import load_config, with_vocabulary
 from wikigpt.model import GPT
 from wikigpt.model.twin import to_transformers
 from wikigpt.training import events, train
+
+# The shape of the model, and the steps a turn.
+SIZES = {
+    "0.5 M": ({}, 15),
+    "10 M": ({"n_layer": 6, "n_head": 6, "n_embd": 384}, 2),
+}
 
 
 def plain_loop(model: torch.nn.Module, stream: torch.Tensor, batch: int, block: int) -> Callable:
@@ -60,15 +68,21 @@ def our_loop(config) -> Callable:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/char-gpt.yaml")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=15, help="steps a turn")
     options = parser.parse_args()
+    for size in options.sizes:
+        compare(*SIZES[size], options.rounds)
 
+
+def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as runs:
-        config = load_config(
-            options.config, runs_dir=runs, eval_interval=10**9, max_steps=10**9, device="cpu",
-            precision="fp32",
+        config, by_trainer = (
+            load_config(
+                "configs/char-gpt.yaml", name=engine, engine=engine, runs_dir=runs, device="cpu",
+                precision="fp32", eval_interval=10**9, max_steps=10**9, **shape,
+            )
+            for engine in ("own", "trainer")
         )  # fmt: skip
         data = prepare(config)
         stream = torch.from_numpy(data.train.tokens(0, 10**9))
@@ -78,23 +92,25 @@ def main() -> None:
         twin.config.use_cache = False
         loops = {
             "ours": our_loop(config),
+            "Trainer": our_loop(by_trainer),
             "plain, our model": plain_loop(model, stream, batch, block),
             "plain, transformers": plain_loop(twin, stream, batch, block),
         }
         speeds = {name: [] for name in loops}
         started, cpu = time.perf_counter(), time.process_time()
-        for turn in range(options.rounds + 1):
+        for turn in range(rounds + 1):
             for name, steps in loops.items():
                 start = time.perf_counter()
-                steps(options.steps)
-                tokens = options.steps * batch * block
+                steps(steps_a_turn)
+                tokens = steps_a_turn * batch * block
                 if turn:  # the first round warms up
                     speeds[name].append(tokens / (time.perf_counter() - start))
         wall = time.perf_counter() - started
         share = (time.process_time() - cpu) / wall / (os.cpu_count() or 1)
+        loops.clear()  # closes the runs while their folders are there
     print(
         f"{model.n_parameters:,} parameters, batch {batch} x {block}, fp32, "
-        f"{torch.get_num_threads()} threads; CPU share {share:.0%}"
+        f"{torch.get_num_threads()} threads, {steps_a_turn} steps a turn; CPU share {share:.0%}"
     )
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(speeds["ours"], values, strict=True)]

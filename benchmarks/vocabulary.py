@@ -10,7 +10,7 @@ that make a longer token an advantage, a disadvantage or neither:
 - equal tokens: as many steps as the character model;
 - equal text: as many characters seen as the character model;
 - equal time: as many steps as the character model's time allows, by the ratio of the step times
-  measured in turns in this process, so that a noisy machine does not decide.
+  measured in turns in this process (in fp32), so that a noisy machine does not decide.
 
 A budget of few steps is a run of its own with a schedule of its own: reading a longer run's curve
 half-way would judge it by a learning rate that has not come down yet. Finished runs are found

@@ -30,6 +30,10 @@ SMALL = {
         "max_steps": 6, "n_embd": 16, "n_layer": 1, "block_size": 64, "experiment_steps": 4,
         "learning_rates": [1e-3, 1e-2],
     },
+    "05_gpt_from_scratch_bpe": {"max_steps": 6, "vocab_size": 300},
+    "06_pretrain_gpt2_hf": {
+        "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4, "mlm_steps": 3,
+    },
 }  # fmt: skip
 
 

@@ -313,6 +313,17 @@ def test_workers_are_for_trainer_only(small_corpus, tmp_path):
         tiny_config(small_corpus, tmp_path, data_workers=2)
 
 
+def test_fsdp_is_for_trainer_on_gpus(small_corpus, tmp_path):
+    """Whether it trains, only GPUs can tell."""
+    with pytest.raises(UserError, match="fsdp needs engine: trainer"):
+        tiny_config(small_corpus, tmp_path, fsdp=True)
+    config = tiny_config(small_corpus, tmp_path, engine="trainer", fsdp=True)
+    arguments = training_arguments(config, Hardware(torch.device("cpu"), "fp32", "", 1.0), tmp_path)
+    assert arguments.fsdp is True and arguments.fsdp_plugin_args["fsdp_version"] == 2
+    with pytest.raises(UserError, match="shares a model out among several GPUs"):
+        run(config)
+
+
 def test_muon_is_for_the_own_loop_only(small_corpus, tmp_path):
     with pytest.raises(UserError, match="engine: trainer has optimizer adamw only"):
         tiny_config(small_corpus, tmp_path, engine="trainer", optimizer="muon")

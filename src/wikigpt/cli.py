@@ -194,6 +194,14 @@ def _pretrain(options: argparse.Namespace) -> int:
                     )
                 case events.Sample():
                     bar.write(f"             « {event.prompt}|{_one_line(event.text)} »")
+                case events.MaskedStep():
+                    bar.set_postfix_str(f"{event.loss:.2f} nats/masked token", refresh=False)
+                    bar.update(event.step - bar.n)
+                case events.MaskedEvaluation():
+                    bar.write(
+                        f"step {event.step:>6}  validation {event.nats_per_masked_token:.3f} "
+                        f"nats/masked token  {event.accuracy:.1%} right"
+                    )
                 case events.Stopped():
                     bar.write(
                         f"{event.why}: saved at step {event.step}. The same command goes on from "
@@ -202,7 +210,12 @@ def _pretrain(options: argparse.Namespace) -> int:
                     return 130
                 case events.Finished():
                     finished = event
-    _summary(config, finished)
+    if config.training.objective == "mlm":
+        where = relative(config.run_path)
+        print(f"\nTrained {finished.step} steps in {_duration(finished.seconds)}.")
+        print(f'Fill masks:   pipeline("fill-mask", "{where}") of transformers')
+    else:
+        _summary(config, finished)
     return 0
 
 

@@ -179,6 +179,10 @@ class TrainingConfig:
     engine: Literal["own", "trainer"] = "own"
     """`own`: the loop of training/loop.py, made to be read. `trainer`: transformers' Trainer, on
     the same batches, with the same losses."""
+    objective: Literal["causal", "mlm"] = "causal"
+    """`causal`: each token is guessed from those before it, and the model can write. `mlm`, for
+    `engine: trainer` only: some tokens are masked and guessed from both sides (training/masked.py);
+    what comes out is an encoder, which writes nothing and has no bits per byte."""
     max_steps: _Positive = 2000
     """Number of optimizer steps."""
     micro_batch_size: _Positive = 16
@@ -222,8 +226,18 @@ class TrainingConfig:
     data_workers: Annotated[int, Field(ge=0)] = 0
     """For `engine: trainer`: processes that read batches ahead of the training; they change none
     of its numbers."""
+    fsdp: bool = False
+    """For `engine: trainer` on several GPUs under torchrun: each keeps its share of the weights,
+    gradients and the optimizer's state (fully sharded data parallel, by accelerate). Nobody has
+    tried it on GPUs yet: begin with a short run."""
 
     def __post_init__(self) -> None:
+        if self.objective == "mlm" and self.engine != "trainer":
+            raise ValueError("objective: mlm needs engine: trainer; the own loop trains a GPT")
+        if self.objective == "mlm" and (self.data_workers or self.fsdp):
+            raise ValueError("data_workers and fsdp are not for objective: mlm; leave them out")
+        if self.fsdp and self.engine != "trainer":
+            raise ValueError("fsdp needs engine: trainer; the own loop keeps whole models")
         if self.data_workers and self.engine != "trainer":
             raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
         if self.optimizer != "adamw" and self.engine == "trainer":
@@ -321,6 +335,13 @@ class Config:
         if self.blocks == "streaming" and self.training.data_workers > 1:
             raise ValueError(
                 "a stream is read by one process: training.data_workers must be 0 or 1"
+            )
+        if self.training.objective == "mlm" and (
+            self.blocks != "shards" or self.model.arch != "gpt2"
+        ):
+            raise ValueError(
+                "objective: mlm needs blocks: shards, and takes the shape of model, not its arch; "
+                "leave model.arch out"
             )
 
     @property

@@ -82,6 +82,31 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class MaskedStep:
+    """One optimizer step of `objective: mlm`."""
+
+    step: int
+    loss: float
+    """Mean over the masked tokens of the step, nats; no bits per byte follow from it."""
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+    """Training time so far, in all parts of the run."""
+
+
+@dataclass(frozen=True)
+class MaskedEvaluation:
+    """Masked tokens of the whole validation split, the same at every evaluation."""
+
+    step: int
+    nats_per_masked_token: float
+    accuracy: float
+    masked_tokens: int
+    is_best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Sample:
     """A completion written by the model as it is now."""
 
@@ -112,7 +137,10 @@ class Finished:
 
     step: int
     seconds: float
-    best: Evaluation
+    best: Evaluation | MaskedEvaluation
 
 
-Event = Preflight | Step | Evaluation | Sample | Checkpoint | Stopped | Finished
+Event = (
+    Preflight | Step | Evaluation | MaskedStep | MaskedEvaluation
+    | Sample | Checkpoint | Stopped | Finished
+)  # fmt: skip

@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from wikigpt.errors import UserError
 from wikigpt.files import atomic_write
-from wikigpt.training.events import Evaluation, Sample, Step
+from wikigpt.training.events import Evaluation, MaskedEvaluation, MaskedStep, Sample, Step
 
 TAGS: dict[type, dict[str, str]] = {
     Step: {
@@ -32,6 +32,15 @@ TAGS: dict[type, dict[str, str]] = {
         "bits_per_byte": "bits_per_byte/validation",
         "nats_per_token": "loss/validation_nats_per_token",
         "nats_per_char": "loss/validation_nats_per_char",
+    },
+    MaskedStep: {
+        "loss": "masked/train_nats_per_masked_token",
+        "learning_rate": "optimizer/learning_rate",
+        "grad_norm": "optimizer/grad_norm",
+    },
+    MaskedEvaluation: {
+        "nats_per_masked_token": "masked/validation_nats_per_masked_token",
+        "accuracy": "masked/validation_accuracy",
     },
 }
 

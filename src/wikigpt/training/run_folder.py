@@ -101,6 +101,12 @@ def load_run(folder: str | Path, which: str = "best") -> tuple[GPT, Any, Config]
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml).")
+    config = load_config(folder / "config.yaml")
+    if config.training.objective == "mlm":
+        raise UserError(
+            f"{relative(folder)} holds an encoder, which fills in masks and writes no text; load "
+            f'it with transformers: pipeline("fill-mask", "{relative(folder)}").'
+        )
     tokenizer = load_tokenizer(folder / "tokenizer")
     checkpoints = folder / "checkpoints"
     found = which if checkpoint.find(checkpoints / which) else "last"
@@ -110,4 +116,4 @@ def load_run(folder: str | Path, which: str = "best") -> tuple[GPT, Any, Config]
             f"The model in {folder} has {model.config.vocab_size} tokens, the tokenizer beside it "
             f"{tokenizer.vocab_size}; they are not from the same run."
         )
-    return model, tokenizer, load_config(folder / "config.yaml")
+    return model, tokenizer, config

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -40,7 +41,7 @@ from wikigpt.config import Config, GPTConfig, relative
 from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
-from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
+from wikigpt.model.twin import Twin, TwinAsGPT, from_transformers, to_transformers
 from wikigpt.training import checkpoint, events, loop, ranks
 from wikigpt.training.export import export_run, no_bars
 from wikigpt.training.hardware import Hardware, detect, synchronize
@@ -58,10 +59,13 @@ def train_with_trainer(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool, say: Callable[[str], None]
 ) -> Iterator[events.Event]:
     """What `train` does for `engine: trainer`, once the data are there and the run is locked."""
+    kind = Run
+    if config.training.objective == "mlm":
+        from wikigpt.training.masked import MaskedRun as kind  # which stands on this module
     with StopRequest() as stop:
 
         def work(tell: Callable[[events.Event], None]) -> None:
-            _Run(config, data, model_config, fresh, say, tell, stop).go()
+            kind(config, data, model_config, fresh, say, tell, stop).go()
 
         try:
             yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
@@ -98,6 +102,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
         bf16=hardware.precision == "bf16",
         ddp_find_unused_parameters=False,
         use_cpu=hardware.device.type == "cpu",
+        fsdp=settings.fsdp or None,
         seed=config.seed % 2**32,  # numpy's generator takes no more
         disable_tqdm=True,
     )
@@ -105,6 +110,17 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path) -> Trai
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1
     return arguments
+
+
+def gathered(twin: Twin) -> Twin:
+    """The model itself, or a copy with all of its weights if FSDP has shared them out; then every
+    process must ask."""
+    if not any(isinstance(weight, DTensor) for weight in twin.parameters()):
+        return twin
+    with torch.random.fork_rng(devices=[]):
+        whole = type(twin)(twin.config)
+    whole.load_state_dict({k: w.full_tensor().cpu() for k, w in twin.state_dict().items()})
+    return whole
 
 
 class GPTTrainer(Trainer):
@@ -163,8 +179,10 @@ class GPTTrainer(Trainer):
         return metrics
 
 
-class _Run(TrainerCallback):
+class Run(TrainerCallback):
     """One run from its folder to its last event; Trainer calls back at every step."""
+
+    Best = events.Evaluation
 
     def __init__(
         self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
@@ -185,40 +203,48 @@ class _Run(TrainerCallback):
         if state:
             self.progress = loop.Progress(**state["progress"])
             if state["progress"]["best"]:
-                self.progress.best = events.Evaluation(**state["progress"]["best"])
+                self.progress.best = self.Best(**state["progress"]["best"])
         # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
         settings = config.training
         self.hardware = ranks.from_first(
             detect(replace(settings, precision=state["precision"]) if state else settings)
         )
+        if config.training.fsdp and (self.hardware.device.type != "cuda" or ranks.world_size() < 2):
+            raise UserError(
+                "training.fsdp shares a model out among several GPUs: start it with torchrun where "
+                "there are some, or leave fsdp out."
+            )
         if state:
             self.hardware = replace(self.hardware, why="as in the first part of this run")
         torch.manual_seed(config.seed)
-        ours = GPT(model_config)
-        self.flops_per_token = ours.flops_per_token
-        model = to_transformers(ours, data.tokenizer.end_of_text_id).train()
-        model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
-        model.config.use_cache = False
-        self.trainer = GPTTrainer(
-            config, data, self.progress.step, state and state["place"], self.evaluate,
-            model=model, callbacks=[self],
+        self.trainer = self.make_trainer(
+            model_config, self.progress.step, state and state["place"], self.evaluate,
+            callbacks=[self],
             args=training_arguments(config, self.hardware, self.folder / "checkpoints"),
         )  # fmt: skip
         self.trainer.remove_callback(PrinterCallback)
-        self.model = TwinAsGPT(model, model_config)
         self.logger = NoLogger()
         if self.first:
             self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
         self.unreported: list[events.Event] = []
         self.clock = 0.0
 
+    def make_trainer(self, model_config: GPTConfig, *where: Any, **settings: Any) -> GPTTrainer:
+        ours = GPT(model_config)
+        self.flops_per_token = ours.flops_per_token
+        model = to_transformers(ours, self.data.tokenizer.end_of_text_id).train()
+        model.loss_type = "ForCausalLM"  # what it is; left unset, Trainer warns and guesses
+        model.config.use_cache = False
+        if self.config.training.fsdp:  # Trainer leaves it where it is, and the preflight needs it
+            model.to(self.hardware.device)
+        self.model = TwinAsGPT(model, model_config)
+        return GPTTrainer(self.config, self.data, *where, model=model, **settings)
+
     def go(self) -> None:
         settings, progress = self.config.training, self.progress
         try:
             if progress.step < settings.max_steps:
-                self.tell(
-                    preflight(self.config, self.data, self.hardware, self.model, progress.step)
-                )
+                self.before()
                 if not self.asked_to_stop():
                     with no_bars():
                         self.trainer.train(
@@ -229,12 +255,18 @@ class _Run(TrainerCallback):
         if progress.step == settings.max_steps:
             try:
                 if self.first:
-                    export_run(self.folder)
+                    self.export()
             except UserError as error:  # the run is whole without
                 self.say(f"{relative(self.folder)} can't be exported: {error}")
             self.tell(events.Finished(progress.step, progress.seconds, progress.best))
         elif self.stop.reason:
             self.tell(events.Stopped(progress.step, self.stop.reason))
+
+    def before(self) -> None:
+        self.tell(preflight(self.config, self.data, self.hardware, self.model, self.progress.step))
+
+    def export(self) -> None:
+        export_run(self.folder)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.clock = time.perf_counter()
@@ -255,11 +287,20 @@ class _Run(TrainerCallback):
         state.log_history.clear()  # metrics.jsonl is the record; this one is in every checkpoint
         if "grad_norm" not in logs:
             return  # the totals at the end
-        loss, progress, n_tokens = logs["loss"], self.progress, self.trainer.tokens_of_step
+        loss, progress = logs["loss"], self.progress
         if not (math.isfinite(loss) and math.isfinite(logs["grad_norm"])):
             what = f"The loss became {loss} (gradient norm {logs['grad_norm']})"
             raise loop.diverged(self.config, f"{what} at step {progress.step}", self.kept)
-        step = events.Step(
+        step = self.step_event(loss, logs)
+        self.logger.log(step)
+        self.tell(step)
+        if self.asked_to_stop():
+            control.should_save = control.should_training_stop = True
+        self.clock = time.perf_counter()
+
+    def step_event(self, loss: float, logs: dict[str, float]) -> events.Event:
+        progress, n_tokens = self.progress, self.trainer.tokens_of_step
+        return events.Step(
             step=progress.step,
             loss=loss,
             bits_per_byte=bits_per_byte(loss, self.data.train_counts),
@@ -273,11 +314,6 @@ class _Run(TrainerCallback):
             / (self.hardware.peak_flops * ranks.world_size()),
             seconds=progress.seconds,
         )
-        self.logger.log(step)
-        self.tell(step)
-        if self.asked_to_stop():
-            control.should_save = control.should_training_stop = True
-        self.clock = time.perf_counter()
 
     def evaluate(self, step: int) -> dict[str, float]:
         """On the whole validation split, by the same code as the own loop."""
@@ -287,9 +323,10 @@ class _Run(TrainerCallback):
         sample = loop.write_sample(self.config, self.data, self.model, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
+        twin = gathered(self.model.twin) if evaluation.is_best else None
         if evaluation.is_best and self.first:  # before the checkpoint that says so
             with torch.random.fork_rng(devices=[]):
-                best = from_transformers(self.model.twin)
+                best = from_transformers(twin)
             checkpoint.save(
                 self.folder / "checkpoints" / "best", best, {"progress": asdict(self.progress)}
             )
