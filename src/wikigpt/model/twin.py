@@ -175,8 +175,10 @@ def _refuse(odd: list[str]) -> None:
 
 
 class TwinAsGPT(nn.Module):
-    """A twin that answers like our GPT, for all that is written for ours: evaluation, completion,
-    the preflight. The weights stay the twin's."""
+    """A twin that answers like our GPT, for what is written for ours: evaluation and preflight.
+
+    The weights stay the twin's.
+    """
 
     def __init__(self, twin: Twin, config: GPTConfig) -> None:
         super().__init__()

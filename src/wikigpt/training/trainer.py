@@ -320,15 +320,15 @@ class Run(TrainerCallback):
         evaluation = loop.evaluate_run(
             self.config, self.data, self.hardware, self.model, self.progress, self.kept
         )
-        sample = loop.write_sample(self.config, self.data, self.model, step)
+        # Our own GPT is what writes, with its cache, and what `best` holds.
+        with torch.random.fork_rng(devices=[]):
+            ours = from_transformers(gathered(self.model.twin)).to(self.hardware.device)
+        sample = loop.write_sample(self.config, self.data, ours, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
-        twin = gathered(self.model.twin) if evaluation.is_best else None
         if evaluation.is_best and self.first:  # before the checkpoint that says so
-            with torch.random.fork_rng(devices=[]):
-                best = from_transformers(twin)
             checkpoint.save(
-                self.folder / "checkpoints" / "best", best, {"progress": asdict(self.progress)}
+                self.folder / "checkpoints" / "best", ours, {"progress": asdict(self.progress)}
             )
         self.unreported += [evaluation, sample]
         return {
