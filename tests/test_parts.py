@@ -254,9 +254,10 @@ def test_a_worker_does_without_torch():
 N_ARTICLES = [500] * 5 + [15_000]
 N_FILES = len(N_ARTICLES)
 DRIVER = """
-import sys
+import signal, sys
 from wikigpt.blocks import prepare
 from wikigpt.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits none
 prepare.usable_cores = lambda: int(sys.argv[1])
 sys.exit(main(["prepare", sys.argv[2]]))
 """
