@@ -15,8 +15,9 @@ from wikigpt.processes import undisturbed, usable_cores, worker_pool
 from wikigpt.tokenizers.patterns import splitter
 
 CHUNK_CHARACTERS = 2**22
-# Below some 60 million characters, two processes were no faster than one (50 MB: 7.0 s and 335 MiB,
-# one alone 5.5 s and 76 MiB): they import the package anew, and text and counts travel.
+# Processes import the package anew, and text and counts travel: on 50 MB of novels two took 7.0 s
+# and 335 MiB, one alone 5.5 s and 76 MiB; on 50 MB of generated text two were faster, 7.5 s to 9.7.
+# Measured once each on a busy machine, so the bound is a judgement.
 CHUNKS_ALONE = 16
 
 
