@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ ROOT = Path(__file__).parent.parent
 # and then spends five minutes shrinking it.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+needs_compiler = pytest.mark.skipif(
+    not shutil.which("g++") and not shutil.which("clang++"), reason="needs a C++ compiler"
+)
 
 
 @pytest.fixture(scope="session")

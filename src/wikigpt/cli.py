@@ -224,6 +224,7 @@ def _preflight_table(p) -> str:
         ("run", p.run + (f" (going on from step {p.done_steps})" if p.done_steps else "")),
         ("device", f"{p.device}, {p.peak_flops / 1e9:,.0f} GFLOP/s measured"),
         ("precision", f"{p.precision} ({p.why_precision})"),
+        ("compiled", f"{'yes' if p.compiled else 'no'} ({p.why_compiled})"),
         ("parameters", f"{p.parameters:,}"),
         ("training tokens", f"{p.train_tokens:,} ({p.epochs:.1f} epochs, "
                             f"{p.tokens_per_parameter:.1f} tokens seen per parameter)"),

@@ -223,6 +223,9 @@ class TrainingConfig:
     """`auto` takes the accelerator if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes bf16 where a measured matrix product is clearly faster in it."""
+    compile: bool | Literal["auto"] = "auto"
+    """For `engine: own`: torch.compile for the training steps. `auto` tries it where the run is
+    long enough to earn the compilation back, and keeps it where it is faster."""
     data_workers: Annotated[int, Field(ge=0)] = 0
     """For `engine: trainer`: processes that read batches ahead of the training; they change none
     of its numbers."""
@@ -240,6 +243,8 @@ class TrainingConfig:
             raise ValueError("fsdp needs engine: trainer; the own loop keeps whole models")
         if self.data_workers and self.engine != "trainer":
             raise ValueError("data_workers needs engine: trainer; the own loop reads by itself")
+        if self.compile is True and self.engine == "trainer":
+            raise ValueError("compile is for engine: own; leave it out")
         if self.optimizer != "adamw" and self.engine == "trainer":
             raise ValueError("engine: trainer has optimizer adamw only; muon is the own loop's")
         if self.optimizer == "adamw":

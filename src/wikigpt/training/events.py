@@ -11,6 +11,8 @@ class Preflight:
     device: str
     precision: str
     why_precision: str
+    compiled: bool
+    why_compiled: str
     parameters: int
     train_tokens: int
     validation_tokens: int

@@ -92,7 +92,8 @@ def _train(
     # `best` is as complete as `last`, only older.
     start = last if checkpoint.find(last) else best
     state = checkpoint.load_state(start) if checkpoint.find(start) else None
-    # What "auto" chose in the first part of a run holds for all of it, or the bits would differ.
+    # What "auto" chose in the first part of a run holds for all of it, or the bits would differ;
+    # so it is with `compiled` below.
     hardware = ranks.from_first(
         detect(replace(settings, precision=state["precision"]) if state else settings)
     )
@@ -101,8 +102,9 @@ def _train(
     torch.manual_seed(config.seed)
     model = GPT(model_config).to(hardware.device)
     optimizer = make_optimizer(model, settings)
-    progress = Progress()
+    progress, compiled = Progress(), None
     if state:
+        compiled = state.get("compiled", False)  # older checkpoints have none
         model.load_state_dict(checkpoint.load_model(start).state_dict())
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
@@ -119,6 +121,7 @@ def _train(
             "progress": asdict(progress),
             "random": checkpoint.random_state(),
             "precision": hardware.precision,
+            "compiled": compiled,
         }
         if not isinstance(data.train, TokenBlocks):  # the place in shards is the number of the step
             state["blocks"] = data.train.state_dict()
@@ -130,7 +133,9 @@ def _train(
     try:
         with StopRequest() as stop:
             if progress.step < settings.max_steps:
-                yield preflight(config, data, hardware, model, progress.step)
+                flight, forward = preflight(config, data, hardware, model, progress.step, compiled)
+                compiled = forward.compiled
+                yield flight
             while True:
                 stop.reason = ranks.from_any(stop.reason)
                 if stop.reason:
@@ -150,7 +155,9 @@ def _train(
                     yield from (evaluation, sample, saved)
                 if done:
                     break
-                step = _optimizer_step(config, data, hardware, model, optimizer, progress)
+                step = _optimizer_step(
+                    config, data, hardware, model, forward.call, optimizer, progress
+                )
                 logger.log(step)
                 yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
@@ -169,6 +176,7 @@ def _optimizer_step(
     data: Prepared,
     hardware: Hardware,
     model: GPT,
+    forward: Callable[..., Any],
     optimizer: torch.optim.Optimizer | Optimizers,
     progress: Progress,
 ) -> events.Step:
@@ -192,7 +200,7 @@ def _optimizer_step(
         # Each token weighs the same, however the batch is cut into micro-batches.
         share = int((targets != IGNORE).sum()) / n_tokens
         with hardware.autocast():
-            _, mean_loss = model(ids.to(hardware.device), targets.to(hardware.device))
+            _, mean_loss = forward(ids.to(hardware.device), targets.to(hardware.device))
         (mean_loss * share).backward()
         loss += mean_loss.item() * share
     loss = ranks.total(loss, hardware.device)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import psutil
 import torch
@@ -13,26 +14,44 @@ from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.config import Config, relative
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
+from wikigpt.training.compiling import Forward, choose_forward
 from wikigpt.training.hardware import Hardware
 
 
 def preflight(
-    config: Config, data: Prepared, hardware: Hardware, model: GPT, done_steps: int
-) -> events.Preflight:
-    """Time a few forward and backward passes, and throw their gradients away."""
+    config: Config,
+    data: Prepared,
+    hardware: Hardware,
+    model: GPT,
+    done_steps: int,
+    compiled: bool | None = None,
+) -> tuple[events.Preflight, Forward]:
+    """Time a few forward and backward passes, and throw their gradients away.
+
+    Args:
+        compiled: what an earlier part of this run chose; None in the first.
+    """
     settings = config.training
     random = checkpoint.random_state()
-    losses, seconds = [], []
-    # The first also pays for start-up.
-    for ids, targets in _micro_batches(config, data, done_steps, 3):
-        start = time.perf_counter()
-        with hardware.autocast():
-            _, loss = model(ids.to(hardware.device), targets.to(hardware.device))
-        loss.backward()
-        losses.append(loss.item())
-        seconds.append((time.perf_counter() - start) * settings.grad_accumulation_steps)
-    model.zero_grad(set_to_none=True)
+    losses = []
+
+    def measure(forward: Callable[..., Any]) -> float:
+        seconds = []
+        # The first also pays for start-up.
+        for ids, targets in _micro_batches(config, data, done_steps, 3):
+            start = time.perf_counter()
+            with hardware.autocast():
+                _, loss = forward(ids.to(hardware.device), targets.to(hardware.device))
+            loss.backward()
+            losses.append(loss.item())
+            seconds.append(time.perf_counter() - start)
+        model.zero_grad(set_to_none=True)
+        return min(seconds)
+
+    passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps
+    forward = choose_forward(model, settings, measure, passes, compiled)
     checkpoint.set_random_state(random)
+    seconds_per_step = forward.seconds * settings.grad_accumulation_steps
     tokens_per_step = (
         settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
     )
@@ -43,11 +62,13 @@ def preflight(
     if not done_steps:
         memory += 8 * model.n_parameters  # AdamW's two moments come with the first step
     counts = data.validation.counts
-    return events.Preflight(
+    event = events.Preflight(
         run=relative(config.run_path),
         device=hardware.device.type,
         precision=hardware.precision,
         why_precision=hardware.why,
+        compiled=forward.compiled,
+        why_compiled=forward.why,
         parameters=model.n_parameters,
         train_tokens=data.train_counts.tokens,
         validation_tokens=counts.tokens,
@@ -57,12 +78,13 @@ def preflight(
         eval_interval=settings.eval_interval,
         first_loss=losses[0],
         log_vocab_size=math.log(data.tokenizer.vocab_size),
-        seconds_per_step=min(seconds),
+        seconds_per_step=seconds_per_step,
         # A forward pass is a third of forward and backward.
-        evaluation_seconds=min(seconds) / tokens_per_step * counts.tokens / 3,
+        evaluation_seconds=seconds_per_step / tokens_per_step * counts.tokens / 3,
         memory_bytes=memory,
         peak_flops=hardware.peak_flops,
     )
+    return event, forward
 
 
 def _micro_batches(

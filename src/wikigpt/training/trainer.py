@@ -263,7 +263,8 @@ class Run(TrainerCallback):
             self.tell(events.Stopped(progress.step, self.stop.reason))
 
     def before(self) -> None:
-        self.tell(preflight(self.config, self.data, self.hardware, self.model, self.progress.step))
+        done = self.progress.step
+        self.tell(preflight(self.config, self.data, self.hardware, self.model, done)[0])
 
     def export(self) -> None:
         export_run(self.folder)

@@ -1,0 +1,106 @@
+"""`torch.compile` where it pays within the run that is planned, plain PyTorch elsewhere.
+
+Compiled, the many small operations of a step become a few long ones. Compilation takes 10 to 40
+seconds, so a short run is over sooner without it; and on a CPU it needs a C++ compiler. So it is
+tried where it can earn its time back, measured, and kept where it is faster. Rejected: to compile
+the evaluation and the sampling too, which would each take as long again, for a few per cent of a
+run.
+
+Compiled code adds up in another order, so the last digits of a loss differ. That is why a run keeps
+what its first part chose, and a resumed one ends with the same bits.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from wikigpt.config import TrainingConfig
+from wikigpt.errors import UserError
+from wikigpt.model.gpt import GPT
+from wikigpt.training import ranks
+
+# A compilation took 8 to 39 s on two CPU cores, and half of them less than this.
+SECONDS = 20
+# The share of a pass's time that it can be hoped to save; it was 0.15 to 0.45.
+HOPE = 0.25
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the training loop calls in place of the model, whose weights it shares."""
+
+    call: Callable[..., Any]
+    compiled: bool
+    why: str
+    seconds: float
+    """Of one forward and backward pass over a micro-batch."""
+
+
+def choose_forward(
+    model: GPT,
+    config: TrainingConfig,
+    measure: Callable[[Callable[..., Any]], float],
+    passes: int,
+    before: bool | None,
+) -> Forward:
+    """The model as it is, or compiled.
+
+    Args:
+        measure: does some forward and backward passes, and tells the seconds of the fastest.
+        passes: how many the run has yet to do.
+        before: what an earlier part of the run chose; None in the first.
+
+    Raises:
+        UserError: it fails, and the config or an earlier part of the run says that it must be.
+    """
+    plain = measure(model)
+    if config.engine == "trainer":
+        return Forward(model, False, "the own loop alone does that", plain)
+    wish = config.compile if before is None else before
+    if wish == "auto":
+        # The first process speaks for all: they must not part ways.
+        expected = ranks.from_first(plain * passes)
+        if next(model.parameters()).device.type == "mps":
+            return Forward(model, False, "never tried on MPS", plain)
+        if HOPE * expected < SECONDS:
+            why = f"a run of about {expected:.0f} s would not earn the compilation back"
+            return Forward(model, False, why, plain)
+    elif not wish:
+        return Forward(model, False, _why(before), plain)
+    started = time.perf_counter()
+    try:
+        # Without it, the ninth model of one notebook would silently not be compiled any more.
+        torch.compiler.reset()
+        # Compiled, threads add up an embedding's gradient in the order in which they get there.
+        lookup = model.token_embedding
+        lookup.forward = torch.compiler.disable(lookup.forward)
+        # Shapes never change in training; guessing that they might makes slower code.
+        compiled = torch.compile(model, dynamic=False)
+        seconds = measure(compiled)
+    except Exception as error:  # whatever a compiler may come up with
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if wish == "auto":
+            return Forward(model, False, f"torch.compile fails here: {reason}", plain)
+        raise UserError(
+            f"torch.compile fails here ({reason}), and {_must(before)}; install a C++ compiler, or "
+            "train under another name with compile=false."
+        ) from None
+    took = time.perf_counter() - started
+    ratio = ranks.from_first(plain / seconds)
+    gain = f"a pass runs at {ratio:.2f}x the speed, after {took:.0f} s of compiling"
+    if wish == "auto" and ratio < 1.05:
+        return Forward(model, False, gain, plain)
+    return Forward(compiled, True, gain if before is None else _why(before), seconds)
+
+
+def _why(before: bool | None) -> str:
+    return "asked for" if before is None else "as in the first part of this run"
+
+
+def _must(before: bool | None) -> str:
+    return (
+        "compile=true asks for it" if before is None else "the first part of this run was compiled"
+    )

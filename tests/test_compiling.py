@@ -1,0 +1,107 @@
+"""When a run is compiled, and that it trains the same model then."""
+
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import needs_compiler, tiny_config
+from wikigpt.config import GPTConfig, TrainingConfig, load_config
+from wikigpt.errors import UserError
+from wikigpt.model import GPT
+from wikigpt.training import checkpoint, events, train
+from wikigpt.training.compiling import choose_forward
+
+
+def compiled_stand_in(model, **_):
+    return lambda *batch: model(*batch)
+
+
+def choose(monkeypatch, plain, compiled, passes, before=None, **settings):
+    """The choice where a pass takes `plain` seconds, or `compiled` seconds after compilation."""
+    compile_it = compiled if callable(compiled) else compiled_stand_in
+    monkeypatch.setattr(torch, "compile", compile_it)
+    model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=4, block_size=4, vocab_size=5))
+    measure = lambda forward: plain if forward is model else compiled  # noqa: E731
+    choice = choose_forward(model, TrainingConfig(**settings), measure, passes, before)
+    assert (choice.call is model) is not choice.compiled
+    return choice
+
+
+def test_a_short_run_is_not_compiled(monkeypatch):
+    # 60 s of passes, of which a quarter can be hoped for: less than the compilation's 20.
+    choice = choose(monkeypatch, 0.1, 0.01, passes=600)
+    assert not choice.compiled and choice.seconds == 0.1
+    assert choice.why == "a run of about 60 s would not earn the compilation back"
+
+
+def test_a_long_run_is_compiled_where_that_is_faster(monkeypatch):
+    choice = choose(monkeypatch, 0.1, 0.05, passes=6000)
+    assert choice.compiled and choice.seconds == 0.05
+    assert choice.why.startswith("a pass runs at 2.00x the speed, after")
+
+
+def test_a_long_run_stays_as_it_is_where_compiled_code_is_no_faster(monkeypatch):
+    choice = choose(monkeypatch, 0.1, 0.099, passes=6000)
+    assert not choice.compiled and "1.01x" in choice.why
+
+
+def broken_compiler(model, **_):
+    raise RuntimeError("no C++ compiler found\nand a hundred lines more")
+
+
+def test_without_a_compiler_it_goes_on_and_says_why(monkeypatch):
+    choice = choose(monkeypatch, 0.1, broken_compiler, passes=6000)
+    assert not choice.compiled
+    assert choice.why == "torch.compile fails here: no C++ compiler found"
+
+
+@pytest.mark.parametrize("before", [None, True], ids=["asked for", "chosen by the first part"])
+def test_where_it_must_be_and_can_not_a_sentence_says_what_to_do(monkeypatch, before):
+    settings = {"compile": True} if before is None else {}
+    with pytest.raises(UserError, match=r"no C.. compiler found.*compile=false"):
+        choose(monkeypatch, 0.1, broken_compiler, passes=6000, before=before, **settings)
+
+
+def test_a_resumed_run_keeps_what_its_first_part_chose(monkeypatch):
+    assert not choose(monkeypatch, 0.1, 0.01, passes=10**6, before=False).compiled
+    assert choose(monkeypatch, 0.1, 0.2, passes=1, before=True).compiled
+    assert not choose(monkeypatch, 0.1, 0.01, passes=10**6, compile=False).compiled
+
+
+def test_trainer_runs_are_not_compiled(monkeypatch):
+    assert not choose(monkeypatch, 0.1, 0.01, passes=10**6, engine="trainer").compiled
+    with pytest.raises(UserError, match="compile is for engine: own"):
+        load_config(engine="trainer", compile=True)
+
+
+@needs_compiler
+def test_compiled_it_is_the_same_training(small_corpus, tmp_path):
+    modern = {"arch": "modern", "optimizer": "muon"}
+    losses, final = {}, {}
+    for name, wish in (("plain", False), ("compiled", True)):
+        config = tiny_config(small_corpus, tmp_path, name=name, compile=wish, **modern)
+        stream = list(train(config, say=lambda _: None))
+        assert stream[0].compiled is wish
+        losses[name] = [event.loss for event in stream if isinstance(event, events.Step)]
+        last = config.run_path / "checkpoints" / "last"
+        assert checkpoint.load_state(last)["compiled"] is wish
+        final[name] = load_file(last / "model.safetensors")
+    assert losses["compiled"] == pytest.approx(losses["plain"], rel=1e-4)
+    assert final["compiled"].keys() == final["plain"].keys()  # no `_orig_mod.` in any name
+
+
+def test_the_ninth_model_of_a_notebook_is_compiled_too(monkeypatch):
+    """By itself torch gives up on a function that it has compiled eight times."""
+    # Traced and guarded as always, but without the minutes of the C++ compiler.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    config = TrainingConfig(compile=True)
+    for width in range(4, 4 + 2 * 10, 2):
+        model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=width, block_size=4, vocab_size=5))
+
+        def measure(forward):
+            forward(torch.zeros(1, 4, dtype=torch.int64))
+            return 1.0
+
+        assert choose_forward(model, config, measure, 10, None).compiled
