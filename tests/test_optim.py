@@ -5,7 +5,7 @@ from wikigpt.config import TrainingConfig
 from wikigpt.errors import UserError
 from wikigpt.model import GPT, GPTConfig
 from wikigpt.training import optim
-from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.optim import bytes_of_state, learning_rate_at, make_optimizer
 
 both = pytest.mark.parametrize("arch", ["gpt2", "modern"])
 
@@ -250,3 +250,22 @@ def test_the_shape_of_the_schedule_is_transformers():
 def test_no_warmup_and_nothing_but_warmup(warmup, schedule):
     config = TrainingConfig(max_steps=5, warmup_steps=warmup, schedule=schedule)
     assert all(0 < learning_rate_at(s, config) <= config.learning_rate for s in range(5))
+
+
+@both
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_memory_of_its_state_is_known_before_the_first_step(arch, optimizer):
+    model, config = small(arch), TrainingConfig(optimizer=optimizer)
+    moving = make_optimizer(model, config)
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    model(ids, ids)[1].backward()
+    moving.step()
+    its = moving.optimizers if optimizer == "muon" else [moving]
+    held = [
+        value
+        for one in its
+        for state in one.state.values()
+        for value in state.values()
+        if torch.is_tensor(value) and value.dim()  # AdamW's step counts are not worth counting
+    ]
+    assert bytes_of_state(model, config) == sum(t.numel() * t.element_size() for t in held)

@@ -67,7 +67,7 @@ MODERN = {
     "arch": "modern", "n_kv_head": 1, "dropout": 0, "optimizer": "muon", "learning_rate": 0.02,
     "schedule": "wsd", "decay_fraction": 0.5,
 }  # fmt: skip
-FASTEST = MODERN | {"precision": "bf16", "compile": True}
+FASTEST = MODERN | {"precision": "bf16", "compile": True, "max_steps": 45}
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(small_corpus, tmp_pat
     assert load_file(killed.run_path / "checkpoints" / "last" / "model.safetensors")
     records = [read_metrics(config.run_path) for config in (whole, killed)]
     losses = [[(r["step"], r["loss"]) for r in one if r["kind"] == "step"] for one in records]
-    assert losses[0] == losses[1] and len(losses[0]) == 90
+    assert losses[0] == losses[1] and len(losses[0]) == whole.training.max_steps
     scores = [[r["bits_per_byte"] for r in one if r["kind"] == "evaluation"] for one in records]
-    assert scores[0] == scores[1] and len(scores[0]) == 6
+    assert scores[0] == scores[1] and len(scores[0]) == whole.training.max_steps // 15
     assert sorted(f.name for f in (killed.run_path / "checkpoints").iterdir()) == ["best", "last"]
     if changes is STREAMING:
         ends = [load_state(c.run_path / "checkpoints" / "last")["blocks"] for c in (whole, killed)]

@@ -97,7 +97,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
     check_optimizer(config)
     named = dict(model.named_parameters())
-    matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.dim() == 2]
+    matrices = _hidden_matrices(model)
     embeddings = [p for n, p in named.items() if n.endswith("embedding.weight")]
     last = [p for n, p in named.items() if n.startswith("final_norm.")]
     vectors = [p for n, p in named.items() if n.startswith("blocks.") and p.dim() == 1]
@@ -116,6 +116,18 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
                          adjust_lr_fn="original"),
         torch.optim.AdamW(by_adamw, weight_decay=0.0, betas=betas, fused=True),
     )  # fmt: skip
+
+
+def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    named = model.named_parameters()
+    return [p for name, p in named if name.startswith("blocks.") and p.dim() == 2]
+
+
+def bytes_of_state(model: nn.Module, config: TrainingConfig) -> int:
+    """What the optimizer will hold from its first step on: AdamW two numbers of four bytes for a
+    parameter, Muon one."""
+    by_muon = _hidden_matrices(model) if config.optimizer == "muon" else []
+    return 8 * sum(p.numel() for p in model.parameters()) - 4 * sum(p.numel() for p in by_muon)
 
 
 def _check_partition(model: nn.Module, groups: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
 from wikigpt.training.compiling import Forward, choose_forward
 from wikigpt.training.hardware import Hardware
+from wikigpt.training.optim import bytes_of_state
 
 
 def preflight(
@@ -60,7 +61,7 @@ def preflight(
     else:
         memory = psutil.Process().memory_info().rss
     if not done_steps:
-        memory += 8 * model.n_parameters  # AdamW's two moments come with the first step
+        memory += bytes_of_state(model, settings)
     counts = data.validation.counts
     event = events.Preflight(
         run=relative(config.run_path),
