@@ -3,6 +3,7 @@
     python benchmarks/loop_speed.py
 
 - `ours`: wikigpt.training.train as it is, with its logging, its checks and its events;
+- `ours, at its best`: the same in bf16 and compiled, as it runs by itself where that pays;
 - `Trainer`: the same with `engine: trainer`;
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around GPT2LMHeadModel.
@@ -77,12 +78,15 @@ def main() -> None:
 
 def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as runs:
-        config, by_trainer = (
+        config, at_its_best, by_trainer = (
             load_config(
-                "configs/char-gpt.yaml", name=engine, engine=engine, runs_dir=runs, device="cpu",
-                precision="fp32", eval_interval=10**9, max_steps=10**9, **shape,
+                "configs/char-gpt.yaml", name=f"{engine}-{precision}", engine=engine,
+                precision=precision, compile=compiled, runs_dir=runs, device="cpu",
+                eval_interval=10**9, max_steps=10**9, **shape,
             )
-            for engine in ("own", "trainer")
+            for engine, precision, compiled in (
+                ("own", "fp32", False), ("own", "bf16", True), ("trainer", "fp32", False),
+            )
         )  # fmt: skip
         data = prepare(config)
         stream = torch.from_numpy(data.train.tokens(0, 10**9))
@@ -92,6 +96,7 @@ def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
         twin.config.use_cache = False
         loops = {
             "ours": our_loop(config),
+            "ours, at its best": our_loop(at_its_best),
             "Trainer": our_loop(by_trainer),
             "plain, our model": plain_loop(model, stream, batch, block),
             "plain, transformers": plain_loop(twin, stream, batch, block),
@@ -109,7 +114,7 @@ def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
         share = (time.process_time() - cpu) / wall / (os.cpu_count() or 1)
         loops.clear()  # closes the runs while their folders are there
     print(
-        f"{model.n_parameters:,} parameters, batch {batch} x {block}, fp32, "
+        f"{model.n_parameters:,} parameters, batch {batch} x {block}, fp32 but for our best, "
         f"{torch.get_num_threads()} threads, {steps_a_turn} steps a turn; CPU share {share:.0%}"
     )
     for name, values in speeds.items():
