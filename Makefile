@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-CONFIG ?= configs/char-gpt.yaml
+CONFIG ?= configs/five-minutes.yaml
 
 .PHONY: pretrain test lab tensorboard notebooks lint install
 

@@ -269,7 +269,7 @@ def _summary(config: Config, finished) -> None:
     plot_run(folder, folder / "curves.png")
     print(f"Curves:       {relative(folder / 'curves.png')}")
     print(f"TensorBoard:  make tensorboard   (or: tensorboard --logdir {config.runs_dir})")
-    print(f'Write on:     wikigpt generate {relative(folder)} "La ville de "')
+    print(f'Write on:     wikigpt generate {relative(folder)} "{config.sampling.prompts[0]}"')
 
 
 def _generate(options: argparse.Namespace) -> int:
