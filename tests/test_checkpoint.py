@@ -1,9 +1,13 @@
+import hashlib
+import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wikigpt.errors import UserError
 from wikigpt.model import GPT, GPTConfig
@@ -92,6 +96,34 @@ def test_a_damaged_checkpoint_is_told(tmp_path, file, damage):
         checkpoint.load_model(folder)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "last"
+    checkpoint.save(folder, model(), {"step": 1, "optimizer": torch.arange(500.0)})
+    return folder
+
+
+@given(data=st.data())
+def test_one_flipped_bit_is_told_in_every_file(saved, data):
+    checkpoint.load_state(saved), checkpoint.load_model(saved)
+    file = data.draw(st.sampled_from(sorted(saved.iterdir())))
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(flipped)
+    try:
+        with pytest.raises(UserError, match=r"last is damaged .* start afresh"):
+            checkpoint.load_state(saved), checkpoint.load_model(saved)
+    finally:
+        file.write_bytes(content)
+
+
+def test_the_checksums_are_those_of_anybody(saved):
+    checksums = json.loads((saved / "sha256.json").read_text(encoding="utf-8"))
+    others = {f for f in saved.iterdir() if f.name != "sha256.json"}
+    assert checksums == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in others}
+
+
 def test_no_checkpoint_is_told(tmp_path):
     with pytest.raises(UserError, match="There is no checkpoint"):
         checkpoint.load_model(tmp_path / "last")
@@ -104,6 +136,7 @@ def test_a_state_that_runs_code_is_not_loaded(tmp_path):
 
     checkpoint.save(tmp_path / "last", model(), {})
     torch.save({"x": Evil()}, tmp_path / "last" / "state.pt")
+    (tmp_path / "last" / "sha256.json").unlink()
     with pytest.raises(UserError, match="damaged"):
         checkpoint.load_state(tmp_path / "last")
     assert not (tmp_path / "evil").exists()

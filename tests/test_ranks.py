@@ -1,14 +1,22 @@
 """Two processes, under the real torchrun or from a notebook's cell, are one process with the same
 global batch."""
 
+import multiprocessing
+import os
+import random
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from conftest import ROOT, tiny_config
+from test_resume import few_articles, lines_of
+from wikigpt.cli import main
 from wikigpt.config import save_config
 from wikigpt.errors import UserError
 from wikigpt.training import ranks, train
@@ -24,6 +32,12 @@ def torchrun(folder, config):
          "-m", "wikigpt", "pretrain", str(path)],
         capture_output=True, text=True, encoding="utf-8", timeout=300,
     )  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as free:  # tests run side by side
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def curve(config, kind, key):
@@ -62,9 +76,7 @@ def test_two_from_a_notebook_are_one(small_corpus, tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     cell = re.search(r"```python\n(.*?notebook_launcher\(.*?)```", readme, re.S).group(1)
     cell = cell.replace("configs/gpt2-mini.yaml", (tmp_path / "two.yaml").as_posix())
-    with socket.socket() as free:  # tests run side by side
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     cell = cell.replace("num_processes=2", f"num_processes=2, use_port='{port}'")
     assert "two.yaml" in cell and str(port) in cell
     done = subprocess.run(
@@ -76,13 +88,153 @@ def test_two_from_a_notebook_are_one(small_corpus, tmp_path):
     assert len(curve(two, "step", "loss")) == 12
 
 
+def one_of_two(rank, port, path, said):
+    """What torchrun starts twice."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    with said.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        sys.exit(main(["pretrain", str(path)]))
+
+
+@pytest.fixture(scope="module")
+def start_two():
+    """Starts the two processes of a config; forked from one that has imported all, they are there
+    at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["wikigpt.training.trainer", "wikigpt.cli"])
+
+    def start(config):
+        path = config.run_path.with_suffix(".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_config(config, path)
+        port = free_port()
+        two = [
+            context.Process(
+                target=one_of_two, args=(rank, port, path, path.with_suffix(f".{rank}.txt"))
+            )
+            for rank in range(2)
+        ]
+        for process in two:
+            process.start()
+        return two
+
+    return start
+
+
+def ends(config, two):
+    """Their exit codes, when they have ended, and what the first has said."""
+    for process in two:
+        process.join(300)
+    said = config.run_path.with_suffix(".0.txt").read_text(encoding="utf-8")
+    return [process.exitcode for process in two], said
+
+
+def killed(config, two, lines):
+    """Killed, both at once, some time after metrics.jsonl has got so many more lines."""
+    before, deadline = lines_of(config), time.monotonic() + 300
+    while lines_of(config) < before + lines and any(process.is_alive() for process in two):
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.05))
+    for process in two:
+        process.kill()
+    return ends(config, two)[0]
+
+
+def final_files(config):
+    last = {"own": "last", "trainer": f"checkpoint-{config.training.max_steps}"}
+    folders = (last[config.training.engine], "best")
+    path = config.run_path / "checkpoints"
+    return [(path / folder / "model.safetensors").read_bytes() for folder in folders]
+
+
+FORKSERVER = pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="Unix has it"
+)
+DEAD = [-signal.SIGKILL] * 2 if hasattr(signal, "SIGKILL") else None
+
+
+@FORKSERVER
+@pytest.mark.parametrize(
+    ("engine", "blocks"), [("own", "shards"), ("own", "streaming"), ("trainer", "shards"),
+                           ("trainer", "streaming")],
+)  # fmt: skip
+def test_two_that_are_killed_and_resumed_end_with_the_same_bits(
+    small_corpus, tmp_path, start_two, engine, blocks
+):
+    settings = {
+        "engine": engine, "blocks": blocks, "dropout": 0.1, "grad_accumulation_steps": 4,
+        "micro_batch_size": 2, "max_steps": 80, "eval_interval": 10, "n_layer": 2,
+        "min_count": 5, "validation_fraction": 0.1,
+    }  # fmt: skip
+    corpus = few_articles(small_corpus, tmp_path)
+    whole, pieces = (
+        tiny_config(corpus, tmp_path, name=name, **settings) for name in ("whole", "pieces")
+    )
+    codes, said = ends(whole, start_two(whole))
+    assert codes == [0, 0], said
+    for lines in (random.randint(12, 25), random.randint(1, 25)):
+        assert killed(pieces, start_two(pieces), lines) == DEAD
+    codes, said = ends(pieces, start_two(pieces))
+    assert codes == [0, 0] and "going on from step" in said, said
+    assert final_files(whole) == final_files(pieces)
+    for kind, key in (("step", "loss"), ("step", "grad_norm"), ("evaluation", "bits_per_byte")):
+        expected = curve(whole, kind, key)
+        assert curve(pieces, kind, key) == expected, key
+        assert len(expected) == (80 if kind == "step" else 8)
+
+
+@FORKSERVER
+def test_two_that_were_killed_are_resumed_by_one_with_the_same_losses(
+    small_corpus, tmp_path, start_two
+):
+    settings = {"blocks": "streaming", "grad_accumulation_steps": 4, "max_steps": 60}
+    whole, pieces = (
+        tiny_config(small_corpus, tmp_path, name=name, **settings) for name in ("whole", "pieces")
+    )
+    list(train(whole, say=lambda _: None))
+    assert killed(pieces, start_two(pieces), 12) == DEAD
+    rest = list(train(pieces, say=lambda _: None))
+    assert rest[0].done_steps >= 4, "of the two"
+    assert curve(pieces, "step", "loss") == pytest.approx(curve(whole, "step", "loss"), rel=1e-4)
+    assert len(curve(pieces, "step", "loss")) == 60
+
+
+@FORKSERVER
+def test_what_one_began_by_the_trainer_is_refused_by_two(small_corpus, tmp_path, start_two):
+    """Each process has random generators of its own, and Trainer wants its own back."""
+    config = tiny_config(small_corpus, tmp_path, engine="trainer", grad_accumulation_steps=2)
+    for event in train(config, say=lambda _: None):
+        if getattr(event, "step", 0) == 6:
+            break
+    codes, said = ends(config, start_two(config))
+    assert codes == [2, 2]
+    assert re.fullmatch(
+        r"error: The number of processes was 1 when .*/checkpoint-6 was saved with the random "
+        r"state of each, and is 2 now; go on with as many as before\.\n", said
+    ), said  # fmt: skip
+
+
+@FORKSERVER
+def test_what_the_first_can_not_do_ends_them_both(small_corpus, tmp_path, start_two):
+    settings = {"engine": "trainer", "grad_accumulation_steps": 2}
+    list(train(tiny_config(small_corpus, tmp_path, **settings), say=lambda _: None))
+    changed = tiny_config(small_corpus, tmp_path, **settings, seed=7)
+    codes, said = ends(changed, start_two(changed))
+    assert codes == [2, 2]
+    assert said.startswith("error: ") and "other settings (seed: 1337 -> 7)" in said
+    assert said.count("\n") == 1
+
+
 SHARED_OUT = """
 import torch, torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from wikigpt.config import GPTConfig
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import to_transformers
-from wikigpt.training.trainer import gathered
+from wikigpt.training.gpt_trainer import gathered
 dist.init_process_group("gloo")
 mesh = dist.init_device_mesh("cpu", (2,))
 torch.manual_seed(1)

@@ -1,5 +1,8 @@
 """What all tokenizers share: training as the config says, on a fair sample, into shards."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +13,17 @@ from wikigpt.blocks.prepare import prepare
 from wikigpt.config import TokenizerConfig, load_config
 from wikigpt.corpus.reading import Rejects, read_articles, split_of
 from wikigpt.errors import UserError
-from wikigpt.tokenizers import sample_evenly, train_tokenizer
+from wikigpt.tokenizers import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    NaiveBPETokenizer,
+    SentencePieceTokenizer,
+    load_tokenizer,
+    sample_evenly,
+    train_tokenizer,
+)
+from wikigpt.tokenizers.patterns import GPT2
 
 TEXTS = ["L’été, à Nîmes : « 25 °C »", "l'homme qu'elle aime aujourd'hui, c'est l'été."] * 60
 TINY = {
@@ -19,6 +32,65 @@ TINY = {
     "bpe": {"min_count": None, "tokenizer.vocab_size": 300},
     "sentencepiece": {"min_count": None, "tokenizer.vocab_size": 400},
 }
+
+
+# What each wrote, and the fingerprint that shards remember, before the five had a base in common.
+WRITTEN = {
+    "char": (
+        CharTokenizer("été ’", "error"),
+        {"kind": "char", "unseen": "error", "characters": " té’"},
+        "6b17d63648c98da768a660e8cae1938785a31b2cd6f8ef8093981877ef5da877",
+    ),
+    "byte": (
+        ByteTokenizer(),
+        {"kind": "byte"},
+        "1c31626f568a075d2fd6934828ba678fe64655ef4e78e42c49367cbbfcaf42f5",
+    ),
+    "naive-bpe": (
+        NaiveBPETokenizer([(1, 2), (257, 3)], "[a-z]+|[^a-z]+"),
+        {"kind": "naive-bpe", "pattern": "[a-z]+|[^a-z]+", "merges": [[1, 2], [257, 3]]},
+        None,  # it had none, and shards are not made with it
+    ),
+    "bpe": (
+        BPETokenizer([(1, 2), (257, 3)], "gpt2"),
+        {
+            "kind": "bpe", "pattern": GPT2, "special_tokens": {"<|endoftext|>": 0},
+            "merges": [[1, 2], [257, 3]],
+        },
+        "1491c436625da68d465c713471837f2bd57e70bfbabb1bd9af45cb45ecad2434",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokenizer", "written", "fingerprint"), WRITTEN.values(), ids=WRITTEN)
+def test_files_and_fingerprints_stay_what_they_were(tmp_path, tokenizer, written, fingerprint):
+    tokenizer.save(tmp_path)
+    path = tmp_path / "vocabulary.json"
+    text = json.dumps(written, ensure_ascii=False, indent=2) + "\n"
+    assert path.read_bytes() == text.encode()
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert fingerprint in (None, tokenizer.fingerprint)
+    # And nothing that decides the ids is made up where it is missing.
+    for key in written:
+        path.write_text(json.dumps({k: v for k, v in written.items() if k != key}), "utf-8")
+        with pytest.raises(UserError, match="damaged"):
+            load_tokenizer(tmp_path)
+    for kind in {"char", "byte"} - {written["kind"]}:
+        path.write_text(text.replace(written["kind"], kind, 1), "utf-8")
+        with pytest.raises(UserError, match=f"of kind {kind}, not {written['kind']}"):
+            type(tokenizer).load(tmp_path)
+
+
+def test_a_fingerprint_of_sentencepiece_is_that_of_its_model(tmp_path):
+    tokenizer = SentencePieceTokenizer.train(["Une étoile est une étoile."] * 30, 271)
+    tokenizer.save(tmp_path)
+    model = (tmp_path / "sentencepiece.model").read_bytes()
+    assert json.loads((tmp_path / "vocabulary.json").read_text("utf-8")) == {
+        "kind": "sentencepiece", "model_type": "unigram", "vocab_size": 271,
+        "fingerprint": hashlib.sha256(b"sentencepiece" + model).hexdigest(),
+    }  # fmt: skip
+    assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
 
 
 @given(st.lists(st.text("aé", max_size=9)), st.integers(1, 60))

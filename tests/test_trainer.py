@@ -3,9 +3,13 @@
 import os
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from conftest import tiny_config
@@ -14,14 +18,16 @@ from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.config import load_config
 from wikigpt.errors import UserError
+from wikigpt.files import read_json
 from wikigpt.model.gpt import GPT
 from wikigpt.plots import plot_runs
 from wikigpt.training import events, loop, train
+from wikigpt.training.gpt_trainer import training_arguments
 from wikigpt.training.hardware import Hardware
 from wikigpt.training.logging import read_metrics
 from wikigpt.training.micro_batches import BlockSampler
 from wikigpt.training.run_folder import load_run
-from wikigpt.training.trainer import training_arguments
+from wikigpt.training.trainer_checkpoint import MARK, mark_whole, newest_whole
 
 # The library's own hints of what will be removed are mistakes of ours.
 pytestmark = pytest.mark.filterwarnings("error::FutureWarning", "error::DeprecationWarning")
@@ -220,7 +226,34 @@ def test_a_checkpoint_that_was_cut_short_is_not_gone_on_from(left):
     os.truncate(newest / "optimizer.pt", 1000)
     said = []
     assert of(events.Step, run(left, said.append))[0].step == 9
-    assert "has a optimizer.pt of 1000 bytes that should have" in said[-1]
+    assert "has a damaged optimizer.pt" in said[-1]
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_one_flipped_bit_is_noticed_in_every_file(stopped, data):
+    """And the checkpoint before it is gone on from, with one sentence that says why."""
+    whole = stopped.run_path / "checkpoints" / "checkpoint-10"
+    files = sorted(f.relative_to(whole) for f in whole.rglob("*") if f.is_file())
+    assert {*STATE, "config.json", "training_args.bin", MARK} <= {f.as_posix() for f in files}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkpoints"
+        shutil.copytree(whole.parent, copy)
+        assert newest_whole(copy, pytest.fail)[0].name == "checkpoint-10"
+        damaged = copy / "checkpoint-10" / data.draw(st.sampled_from(files))
+        content = bytearray(damaged.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        damaged.write_bytes(content)
+        said = []
+        assert newest_whole(copy, said.append)[0].name == "checkpoint-8"
+        assert len(said) == 1 and f"damaged {damaged.name}; it is set aside" in said[0]
+        # With no other to go back to, it does not quietly begin again.
+        (copy / "incomplete-10").rename(copy / "checkpoint-10")
+        shutil.rmtree(copy / "checkpoint-8")
+        with pytest.raises(
+            UserError, match=f"is whole: checkpoint-10 has a damaged {damaged.name}"
+        ):
+            newest_whole(copy, pytest.fail)
 
 
 def test_a_checkpoint_that_was_never_finished_is_not_gone_on_from(left):
@@ -240,9 +273,9 @@ def test_without_a_whole_checkpoint_it_does_not_quietly_begin_again(left):
 
 
 def test_the_random_state_of_two_processes_is_not_gone_on_from_by_one(left):
-    mark = left.run_path / "checkpoints" / "checkpoint-10" / "whole.json"
-    mark.write_text(mark.read_text("utf-8").replace('"processes": 1', '"processes": 2'), "utf-8")
-    with pytest.raises(UserError, match="random state of 2 processes, and these are 1"):
+    newest = left.run_path / "checkpoints" / "checkpoint-10"
+    mark_whole(newest, read_json(newest / MARK)["state"] | {"processes": 2})
+    with pytest.raises(UserError, match=r"processes was 2 .* and is 1 now"):
         run(left)
 
 
@@ -298,7 +331,7 @@ def test_a_second_ctrl_c_insists(trainer):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(trainer, monkeypatch):
-    from wikigpt.training import trainer as module
+    from wikigpt.training import gpt_trainer as module
 
     real = module.learning_rate_at
     monkeypatch.setattr(module, "learning_rate_at", lambda s, c: 1e30 if s >= 5 else real(s, c))

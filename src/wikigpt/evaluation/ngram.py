@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from wikigpt.errors import UserError
-from wikigpt.tokenizers.byte import utf8
+from wikigpt.tokenizers.base import utf8
 
 END = 0xFF
 """Stands before and after every text; UTF-8 never uses it."""

@@ -7,6 +7,7 @@ from typing import Any
 from wikigpt.config import TokenizerConfig
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
+from wikigpt.tokenizers.base import VOCABULARY
 from wikigpt.tokenizers.bpe import BPETokenizer
 from wikigpt.tokenizers.byte import ByteTokenizer
 from wikigpt.tokenizers.char import CharTokenizer
@@ -21,12 +22,12 @@ __all__ = [*(tokenizer.__name__ for tokenizer in LADDER), "load_tokenizer", "tra
 
 def load_tokenizer(folder: str | Path) -> Any:
     """Load whatever kind of tokenizer was saved in `folder`."""
-    path = Path(folder) / "vocabulary.json"
+    path = Path(folder) / VOCABULARY
     try:
         kind = read_json(path)["kind"]
         return KINDS[kind].load(folder)
     except FileNotFoundError:
-        raise UserError(f"There is no tokenizer in {folder} (no vocabulary.json).") from None
+        raise UserError(f"There is no tokenizer in {folder} (no {VOCABULARY}).") from None
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}") from None
     except (ValueError, KeyError, TypeError):

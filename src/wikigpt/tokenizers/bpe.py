@@ -9,9 +9,7 @@ Rejected: pickled tokenizers, and a save that forgets the split pattern (the ids
 tokenizer would differ, with no sign of it).
 """
 
-import hashlib
 import heapq
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
@@ -21,9 +19,8 @@ from typing import TYPE_CHECKING, Self
 import tiktoken
 
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, write_json
+from wikigpt.tokenizers.base import END_OF_TEXT, Tokenizer, lone_surrogate
 from wikigpt.tokenizers.bpe_trainer import learn_merges
-from wikigpt.tokenizers.char import END_OF_TEXT
 from wikigpt.tokenizers.counting import count_pieces
 from wikigpt.tokenizers.naive_bpe import BYTE_ORDER
 from wikigpt.tokenizers.patterns import FRENCH, GPT2, GPT4, SETTLED, named, splitter
@@ -36,13 +33,14 @@ _LONG_PIECE = 64  # bytes; longer ones are not worth a place in the cache
 _CACHED_PIECES = 2**18
 
 
-class BPETokenizer:
+class BPETokenizer(Tokenizer):
     """Ids: 0 is end-of-text, then other special tokens, then the 256 bytes, then one a merge.
 
     A vocabulary from elsewhere may have its special tokens at other places, GPT-2's at the end.
     """
 
     kind = "bpe"
+    values = ("pattern", "special_tokens", "merges")
 
     def __init__(
         self,
@@ -124,7 +122,7 @@ class BPETokenizer:
                 for piece, count in count_pieces(texts, bare.pattern, processes).items()
             }
         except UnicodeEncodeError as error:
-            raise _lone_surrogate(error) from None
+            raise lone_surrogate(error) from None
         wanted = vocab_size - first_merge
         merges = learn_merges(pieces, bare._byte_ids, first_merge, wanted)
         if len(merges) < wanted:
@@ -158,7 +156,7 @@ class BPETokenizer:
             ids = map(self._pieces.__getitem__, self._split(text))
             return list(chain.from_iterable(ids))
         except UnicodeEncodeError as error:
-            raise _lone_surrogate(error) from None
+            raise lone_surrogate(error) from None
 
     def _merge(self, piece: bytes) -> list[int]:
         """One piece -> ids: do the earliest merge that is possible, the leftmost first, repeat."""
@@ -214,7 +212,7 @@ class BPETokenizer:
             try:
                 text.encode()  # tiktoken would replace a lone surrogate and say nothing
             except UnicodeEncodeError as error:
-                raise _lone_surrogate(error) from None
+                raise lone_surrogate(error) from None
             return twin.encode_ordinary(text)
 
         return encode
@@ -248,27 +246,6 @@ class BPETokenizer:
         from wikigpt.tokenizers.export import read_bpe
 
         return cls(*read_bpe(Path(path)))
-
-    def _vocabulary(self) -> dict[str, object]:
-        return {
-            "kind": self.kind,
-            "pattern": self.pattern,
-            "special_tokens": self.special_tokens,
-            "merges": self.merges,
-        }
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that decides the ids; token shards remember it."""
-        return hashlib.sha256(json.dumps(self._vocabulary()).encode()).hexdigest()
-
-    def save(self, folder: str | Path) -> None:
-        write_json(Path(folder) / "vocabulary.json", self._vocabulary())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        saved = read_json(Path(folder) / "vocabulary.json")
-        return cls(saved["merges"], saved["pattern"], saved["special_tokens"])
 
 
 class _Pieces(dict[str, list[int]]):
@@ -305,11 +282,3 @@ def _merge_long(ids: list[int], new_id: Callable) -> list[int]:
             if (later := new_id(pair)) is not None:
                 heapq.heappush(queue, (later, start))
     return [i for i in ids if i >= 0]
-
-
-def _lone_surrogate(error: UnicodeEncodeError) -> UserError:
-    character = error.object[error.start]
-    return UserError(
-        f"U+{ord(character):04X} is a lone surrogate, half a character that no text can hold; "
-        "repair the text."
-    )

@@ -6,23 +6,23 @@ bytes where they know nothing better. Its price is length: é is two tokens, €
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, write_json
-from wikigpt.tokenizers.char import END_OF_TEXT, CharTokenizer
+from wikigpt.tokenizers.base import END_OF_TEXT, Tokenizer, utf8
+from wikigpt.tokenizers.char import CharTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class ByteTokenizer:
+class ByteTokenizer(Tokenizer):
     """Ids: 0 is end-of-text, then the 256 bytes: the id of a byte is its value plus one."""
 
     kind = "byte"
+    values = ()
     end_of_text_id = 0
     vocab_size = 257
 
@@ -62,33 +62,5 @@ class ByteTokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides the ids; token shards remember it."""
+        """There is nothing to hash but the kind."""
         return hashlib.sha256(self.kind.encode()).hexdigest()
-
-    def save(self, folder: str | Path) -> None:
-        write_json(Path(folder) / "vocabulary.json", {"kind": self.kind})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """
-        Raises:
-            UserError: what lies in `folder` is another kind of tokenizer.
-        """
-        if (kind := read_json(Path(folder) / "vocabulary.json")["kind"]) != cls.kind:
-            raise UserError(f"{folder} holds a tokenizer of kind {kind}, not {cls.kind}.")
-        return cls()
-
-
-def utf8(text: str) -> bytes:
-    """Text -> its bytes.
-
-    Raises:
-        UserError: a lone surrogate.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"U+{ord(text[error.start]):04X} is a lone surrogate, half a character that no text "
-            "can hold; repair the text."
-        ) from None

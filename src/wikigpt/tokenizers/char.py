@@ -7,28 +7,24 @@ round-trips and bits per byte are honest. Rejected: one <unk> token for the whol
 loss look better, because naming the character is never charged for, and text can't be restored.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, write_json
+from wikigpt.tokenizers.base import END_OF_TEXT, Tokenizer, utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-END_OF_TEXT = "<|endoftext|>"
 
-
-class CharTokenizer:
+class CharTokenizer(Tokenizer):
     """Ids: 0 is end-of-text, then (with `unseen="bytes"`) the 256 bytes, then the characters."""
 
     kind = "char"
+    values = ("unseen", "characters")
     end_of_text_id = 0
 
     def __init__(
@@ -86,13 +82,7 @@ class CharTokenizer:
                 f"{len(self.characters)} characters; leave it out, or train the tokenizer with "
                 "unseen='bytes'."
             )
-        try:
-            return [1 + byte for byte in character.encode()]
-        except UnicodeEncodeError:
-            raise UserError(
-                f"U+{ord(character):04X} is a lone surrogate, half a character that no text can "
-                "hold; repair the text."
-            ) from None
+        return [1 + byte for byte in utf8(character)]
 
     def bulk_encoder(self) -> Callable[[str], np.ndarray]:
         """`encode` for millions of texts: the same ids as an int32 array, by one table look-up."""
@@ -146,17 +136,4 @@ class CharTokenizer:
         return char_to_hub(self, model_max_length)
 
     def _vocabulary(self) -> dict[str, str]:
-        return {"kind": self.kind, "unseen": self.unseen, "characters": "".join(self.characters)}
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that decides the ids; token shards remember it."""
-        return hashlib.sha256(json.dumps(self._vocabulary()).encode()).hexdigest()
-
-    def save(self, folder: str | Path) -> None:
-        write_json(Path(folder) / "vocabulary.json", self._vocabulary())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        vocabulary = read_json(Path(folder) / "vocabulary.json")
-        return cls(vocabulary["characters"], vocabulary["unseen"])
+        return super()._vocabulary() | {"characters": "".join(self.characters)}

@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerFast
 
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
+from wikigpt.tokenizers.base import END_OF_TEXT
 from wikigpt.tokenizers.bpe import BPETokenizer
-from wikigpt.tokenizers.char import END_OF_TEXT, CharTokenizer
+from wikigpt.tokenizers.char import CharTokenizer
 from wikigpt.tokenizers.naive_bpe import BYTE_ORDER, VISIBLE
 from wikigpt.tokenizers.patterns import GPT2
 

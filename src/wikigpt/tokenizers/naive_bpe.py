@@ -9,12 +9,10 @@ same order, without counting anything twice.
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Self
 
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, write_json
-from wikigpt.tokenizers.char import END_OF_TEXT
+from wikigpt.tokenizers.base import END_OF_TEXT, Tokenizer
 from wikigpt.tokenizers.patterns import splitter
 
 # The 256 bytes in the order of `tokenizers`: first those that are a visible Latin-1 character.
@@ -23,10 +21,11 @@ VISIBLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 
 BYTE_ORDER = bytes([*VISIBLE, *sorted(set(range(256)) - set(VISIBLE))])
 
 
-class NaiveBPETokenizer:
+class NaiveBPETokenizer(Tokenizer):
     """Ids: 0 is end-of-text, then the 256 bytes, then one id a merge."""
 
     kind = "naive-bpe"
+    values = ("pattern", "merges")
     end_of_text_id = 0
 
     def __init__(self, merges: Iterable[tuple[int, int]], pattern: str = r"[\s\S]+") -> None:
@@ -63,15 +62,6 @@ class NaiveBPETokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return b"".join(self.tokens[i] for i in ids).decode("utf-8", errors="replace")
-
-    def save(self, folder: str | Path) -> None:
-        values = {"kind": self.kind, "pattern": self.pattern, "merges": self.merges}
-        write_json(Path(folder) / "vocabulary.json", values)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        values = read_json(Path(folder) / "vocabulary.json")
-        return cls(values["merges"], values["pattern"])
 
 
 def merge(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:

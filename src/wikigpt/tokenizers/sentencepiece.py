@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Literal, Self
 import sentencepiece
 
 from wikigpt.errors import UserError
-from wikigpt.files import atomic_write, read_json, write_json
-from wikigpt.tokenizers.byte import utf8
-from wikigpt.tokenizers.char import END_OF_TEXT
+from wikigpt.files import atomic_write, read_json
+from wikigpt.tokenizers.base import END_OF_TEXT, VOCABULARY, Tokenizer, utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,10 +45,11 @@ CHUNKS, CHUNK_CHARACTERS = 500_000, 1000
 _CHUNK = re.compile(rf"[^\n▁▅]{{1,{CHUNK_CHARACTERS}}}(?![^ \n▁▅])|[^\n▁▅]{{1,{CHUNK_CHARACTERS}}}")
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(Tokenizer):
     """Ids: 0 is end-of-text, 1 unused, 2..257 the bytes, then the pieces."""
 
     kind = "sentencepiece"
+    values = ("model_type", "vocab_size", "fingerprint")
     end_of_text_id = 0
 
     def __init__(self, model: bytes, model_type: Literal["unigram", "bpe"]) -> None:
@@ -151,13 +151,7 @@ class SentencePieceTokenizer:
         """`sentencepiece.model`, which the library itself reads, and `vocabulary.json`."""
         with atomic_write(Path(folder) / "sentencepiece.model") as file:
             file.write(self.model)
-        about = {
-            "kind": self.kind,
-            "model_type": self.model_type,
-            "vocab_size": self.vocab_size,
-            "fingerprint": self.fingerprint,
-        }
-        write_json(Path(folder) / "vocabulary.json", about)
+        super().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -166,7 +160,7 @@ class SentencePieceTokenizer:
             UserError: the model file is missing, damaged, or not the one that was saved.
         """
         path = Path(folder) / "sentencepiece.model"
-        about = read_json(Path(folder) / "vocabulary.json")
+        about = read_json(Path(folder) / VOCABULARY)
         model_type, fingerprint = about["model_type"], about["fingerprint"]
         if not path.is_file():
             raise UserError(f"There is no {path}; save the tokenizer again.")

@@ -5,12 +5,15 @@ A checkpoint is a folder:
     model.safetensors   the weights, float32, readable by anything
     model.json          the shape of the model
     state.pt            optimizer, random generators, progress; loaded with weights_only=True
+    sha256.json         a checksum of each of these: safetensors has none, and torch does not look
+                        at those in its files, so a flipped bit would be trained on
 
 It is written under another name and renamed when complete. A folder can't be renamed over another,
 so the old one steps aside first; a kill between the two renames leaves `last.old`, which `load`
 knows to look for. At every moment one complete checkpoint has a name that is found.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -27,9 +30,10 @@ from safetensors import SafetensorError
 
 from wikigpt.config import GPTConfig, relative
 from wikigpt.errors import UserError
-from wikigpt.files import OUT_OF_SPACE
+from wikigpt.files import OUT_OF_SPACE, read_json, sha256
 from wikigpt.model.gpt import GPT
 
+CHECKSUMS = "sha256.json"
 _DAMAGE = (
     OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError, AttributeError,
     UnpicklingError, SafetensorError,
@@ -47,11 +51,17 @@ def save(folder: Path, model: GPT, state: dict[str, Any]) -> None:
     weights = {name: p.detach().cpu().contiguous() for name, p in model.state_dict().items()}
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    contents = {
+        "model.safetensors": safetensors.torch.save(weights),
+        "model.json": json.dumps(asdict(model.config), indent=2).encode(),
+        "state.pt": buffer.getbuffer(),
+    }
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[CHECKSUMS] = json.dumps(checksums, indent=2).encode()
     try:
         partial.mkdir(parents=True)
-        _write(partial / "model.safetensors", safetensors.torch.save(weights))
-        _write(partial / "model.json", json.dumps(asdict(model.config), indent=2).encode())
-        _write(partial / "state.pt", buffer.getbuffer())
+        for name, content in contents.items():
+            _write(partial / name, content)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno not in OUT_OF_SPACE:
@@ -87,7 +97,7 @@ def load_model(folder: Path) -> GPT:
 def load_state(folder: Path) -> dict[str, Any]:
     """The state that was saved beside the model."""
     found = _require(folder)
-    return _guarded(found, lambda: torch.load(found / "state.pt", weights_only=True))
+    return _guarded(found, lambda: _read_state(found))
 
 
 def random_state() -> dict[str, torch.Tensor]:
@@ -104,10 +114,26 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
+def _read_state(folder: Path) -> dict[str, Any]:
+    _check(folder, "state.pt")
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
 def _read_model(folder: Path) -> GPT:
+    _check(folder, "model.json", "model.safetensors")
     model = GPT(GPTConfig(**json.loads((folder / "model.json").read_text(encoding="utf-8"))))
     model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     return model.eval()
+
+
+def _check(folder: Path, *names: str) -> None:
+    """Raise a ValueError if one of the files is not as it was written."""
+    if not (folder / CHECKSUMS).exists():
+        return  # from before there were any
+    checksums = read_json(folder / CHECKSUMS)
+    for name in names:
+        if sha256(folder / name) != checksums.get(name):
+            raise ValueError(f"{name} is not as it was written")
 
 
 def _require(folder: Path) -> Path:

@@ -36,7 +36,8 @@ from wikigpt.config import Config, GPTConfig
 from wikigpt.errors import UserError
 from wikigpt.training import events, loop, ranks
 from wikigpt.training.export import no_bars
-from wikigpt.training.trainer import GPTTrainer, Run
+from wikigpt.training.gpt_trainer import GPTTrainer
+from wikigpt.training.trainer import Run
 
 MASK = "<|mask|>"
 _VALIDATION = 2**40  # as the number of a step, it is one that no run reaches

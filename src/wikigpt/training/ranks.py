@@ -9,7 +9,7 @@ evaluated alone would not be done sooner, and all must agree on what is best.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,6 +72,24 @@ def from_first(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def first_does(work: Callable[[], Any]) -> Any:
+    """What `work()` returns in the first process, which alone does it.
+
+    Raises:
+        UserError: there; here too, or the others would wait for one that has left.
+    """
+    done, error = None, None
+    if is_first():
+        try:
+            done = work()
+        except UserError as raised:
+            error = str(raised)
+    done, error = from_first((done, error))
+    if error:
+        raise UserError(error)
+    return done
 
 
 def from_any(value: Any) -> Any:

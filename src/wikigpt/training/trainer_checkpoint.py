@@ -2,12 +2,14 @@
 
 Trainer writes a checkpoint file by file under its final name, resumes from the highest number, and
 says nothing when the optimizer's or the random generators' file is not there (transformers 5.23).
-So a mark, written last and in one step, lists the files of a finished checkpoint; only what is as
-its mark says is gone on from. The mark also holds what Trainer does not save: how far the run is,
-and the place in a stream of blocks. Rejected: patching Trainer to write elsewhere and rename; it
-has no public place for that.
+So a mark, written last and in one step, lists the files of a finished checkpoint with a checksum of
+each; only what is as its mark says, to the bit, is gone on from. The mark also holds what Trainer
+does not save: how far the run is, and the place in a stream of blocks; and a checksum of all this,
+its own. Rejected: patching Trainer to write elsewhere and rename; it has no public place for that.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,19 +19,20 @@ from typing import Any
 
 from wikigpt.config import relative
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, write_json
+from wikigpt.files import read_json, sha256, write_json
 
 MARK = "whole.json"
 
 
 def mark_whole(folder: Path, state: dict[str, Any]) -> None:
     """Say that everything of the checkpoint `folder` is on the disk."""
-    sizes = {}
+    files = {}
     for path in sorted(f for f in folder.rglob("*") if f.is_file() and f.name != MARK):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    write_json(folder / MARK, {"files": sizes, "state": state})
+        files[path.relative_to(folder).as_posix()] = sha256(path)
+    mark = {"files": files, "state": state}
+    write_json(folder / MARK, mark | {"own": _checksum(mark)})
 
 
 def newest_whole(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
@@ -68,18 +71,25 @@ def newest_whole(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[s
 def _flaw(folder: Path) -> str | None:
     """What is wrong with a checkpoint, as the end of a sentence."""
     try:
-        files = read_json(folder / MARK)["files"]
+        mark = read_json(folder / MARK)
+        intact = mark.pop("own") == _checksum(mark)
     except FileNotFoundError:
         return "was never finished"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
         return f"has a damaged {MARK}"
-    for name, size in files.items():
+    for name, expected in mark["files"].items():
         path = folder / name
         if not path.is_file():
             return f"has lost its {name}"
-        if path.stat().st_size != size:
-            return f"has a {name} of {path.stat().st_size} bytes that should have {size}"
+        if sha256(path) != expected:
+            return f"has a damaged {name}"
     return None
+
+
+def _checksum(mark: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(mark).encode()).hexdigest()
 
 
 def _set_aside(folder: Path, reason: str) -> str:
