@@ -86,8 +86,7 @@ def _train(
     config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
 ) -> Iterator[events.Event]:
     settings, first = config.training, ranks.is_first()
-    folder = open_run(config, data, fresh) if first else config.run_path
-    ranks.wait_for_all()
+    folder = ranks.first_does(lambda: open_run(config, data, fresh))
     last, best = folder / "checkpoints" / "last", folder / "checkpoints" / "best"
     # `best` is as complete as `last`, only older.
     start = last if checkpoint.find(last) else best
