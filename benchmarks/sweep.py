@@ -30,7 +30,7 @@ def in_five_minutes(n_layer: int, n_embd: int, steps: int, vocab_size: int = 0, 
     """A shape with heads of 64 channels, characters or BPE, and the steps that it can do."""
     shape = {
         "n_layer": n_layer, "n_embd": n_embd, "n_head": n_embd // 64, "max_steps": steps,
-        "intermediate_size": -(-n_embd * 8 // (3 * 64)) * 64,
+        "intermediate_size": -(-n_embd * 8 // (3 * 64)) * 64, "learning_rate": 0.02,
     }  # fmt: skip
     bpe = {"tokenizer.kind": "bpe", "tokenizer.vocab_size": vocab_size} if vocab_size else {}
     return SMALL | shape | bpe | more
