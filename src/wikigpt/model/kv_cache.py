@@ -9,9 +9,8 @@ a mask hides what lies beyond. Rejected: padding on the left, as transformers do
 positions have to be shifted, and slots run out at the longest sequence's pace); a cache that grows
 by concatenation (it copies everything for every token).
 
-All layers share one block of memory, N (keys, values) x L layers x B x K x slots x D. A step cuts it
-once, for all layers; with a matrix times one vector between them, such small calls are what a step
-is made of.
+All layers share one block of memory: 2 (keys, values) x L layers x B x K x slots x D. A step cuts
+it once for all of them, as one token in a small model is little arithmetic in many small calls.
 """
 
 from typing import Self
@@ -38,7 +37,7 @@ class LayerCache:
         self, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Store those of the T new tokens; returns k_BKSD and v_BKSD of all, and visible_B1TS."""
-        if self.new_BKTD is not None:  # all sequences are equally long
+        if self.new_BKTD is not None:  # all sequences are equally long: a slice
             self.new_BKTD[0].copy_(k_BKTD)
             self.new_BKTD[1].copy_(v_BKTD)
         else:
@@ -60,9 +59,7 @@ class KVCache:
         """With `size` slots a sequence, of the type and on the device of `like`."""
         n_head, head_dim = config.n_kv_head or config.n_head, config.n_embd // config.n_head
         head = (size, config.head_dim or head_dim)
-        return cls(
-            like.new_zeros(2, config.n_layer, n_sequences, n_head, *head), [0] * n_sequences
-        )
+        return cls(like.new_zeros(2, config.n_layer, n_sequences, n_head, *head), [0] * n_sequences)
 
     def places(self, T: int) -> torch.Tensor:
         """Where the next T tokens of each sequence go: places_BT.
@@ -72,17 +69,18 @@ class KVCache:
         """
         device, starts = self.memory_NLBKSD.device, self.lengths
         self.lengths = [start + T for start in starts]
-        S, first = max(self.lengths), starts[0]
+        S, together = max(self.lengths), min(starts) == max(starts)
         places_BT = torch.tensor(starts, device=device)[:, None] + torch.arange(T, device=device)
         visible_B1TS = None  # the usual case, one token that sees everything, needs no mask
-        if T > 1 or min(starts) < max(starts):
+        if T > 1 or not together:
             visible_B1TS = (torch.arange(S, device=device) <= places_BT[..., None])[:, None]
         seen = [side.unbind() for side in self.memory_NLBKSD[..., :S, :].unbind()]
-        if min(starts) == max(starts):
-            news = [side.unbind() for side in self.memory_NLBKSD[..., first:S, :].unbind()]
+        if together:
+            news = [side.unbind() for side in self.memory_NLBKSD[..., starts[0] : S, :].unbind()]
             new, slots = zip(*news, strict=True), ()
         else:
-            new, slots = [None] * len(seen[0]), (torch.arange(len(starts))[:, None], places_BT)
+            rows_B1 = torch.arange(len(starts), device=device)[:, None]
+            new, slots = [None] * len(seen[0]), (rows_B1, places_BT)
         self.layers = [
             LayerCache(of_layer, new_BKTD, slots, visible_B1TS)
             for of_layer, new_BKTD in zip(zip(*seen, strict=True), new, strict=True)
