@@ -104,7 +104,8 @@ class Judged:
         }
         return {
             "name": self.name, "settings": self.settings, "texts": len(self.samples.texts),
-            "ended": self.ended, "told_apart": self.told_apart, "figures": means,
+            "words": fmean(map(len, self.samples.words)), "ended": self.ended,
+            "told_apart": self.told_apart, "figures": means,
         }  # fmt: skip
 
 
@@ -242,6 +243,7 @@ def settings_table(judged: Sequence[Judged]) -> str:
     """A line a setting, each figure beside that of human text, as text."""
     columns = {
         "ended": lambda j: f"{j.ended:.0%}",
+        "words": lambda j: f"{fmean(map(len, j.samples.words)):.0f}",
         "loops": lambda j: _beside(j, "loops", "{:.0%}"),
         "seq-rep-4": lambda j: _beside(j, "seq-rep-4", "{:.2f}"),
         "distinct-2": lambda j: f"{distinct(j.samples.words, 2):.2f} | "
