@@ -125,5 +125,6 @@ def whiskers(values: Sequence[float], ends: Sequence[tuple[float, float]]) -> li
 
     Never negative: at 0 of n, the lower end of an interval may be rounded to above 0.
     """
-    pairs = list(zip(values, ends, strict=True))
-    return [[max(0, v - low) for v, (low, _) in pairs], [max(0, high - v) for v, (_, high) in pairs]]
+    below = [max(0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
+    above = [max(0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
+    return [below, above]
