@@ -34,6 +34,13 @@ SMALL = {
     "06_pretrain_gpt2_hf": {
         "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4, "mlm_steps": 3,
     },
+    "08_generate_and_evaluate": {
+        "run": "small", "timed_tokens": 8, "pairs_each": 2,
+        "samples": 3, "new_tokens": 12, "words": 20,
+        "overrides": {
+            "max_articles": 400, "max_steps": 6, "n_embd": 16, "n_layer": 1, "block_size": 128,
+        },
+    },
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from conftest import tiny_config
 from wikigpt.errors import UserError
-from wikigpt.plots import plot_run, plot_runs
+from wikigpt.plots import plot_run, plot_runs, whiskers
 from wikigpt.training import train
 from wikigpt.training.logging import read_metrics
 
@@ -33,3 +33,9 @@ def test_runs_are_compared(tiny, small_corpus, tmp_path):
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(UserError, match="no metrics yet"):
         plot_run(tmp_path)
+
+
+def test_whiskers_reach_from_the_value_to_the_ends():
+    assert whiskers([0.5, 0.0, 1.0], [(0.25, 1.0), (1e-17, 0.5), (0.5, 1 - 1e-16)]) == [
+        [0.25, 0, 0.5], [0.5, 0.5, 0]
+    ]  # fmt: skip

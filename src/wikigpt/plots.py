@@ -118,3 +118,13 @@ def _finish(figure: Figure, save_to: str | Path | None) -> Figure:
     # In a notebook the returned figure is the cell's output; an open one would be shown twice.
     plt.close(figure)
     return figure
+
+
+def whiskers(values: Sequence[float], ends: Sequence[tuple[float, float]]) -> list[list[float]]:
+    """Intervals as matplotlib wants them for `xerr` or `yerr`: how far below and above each value.
+
+    Never negative: at 0 of n, the lower end of an interval may be rounded to above 0.
+    """
+    below = [max(0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
+    above = [max(0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
+    return [below, above]

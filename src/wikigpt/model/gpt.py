@@ -62,11 +62,8 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x_BTC: torch.Tensor, cache: LayerCache | None = None) -> torch.Tensor:
         B, T, C = x_BTC.shape
-        heads = (B, T, self.n_head, C // self.n_head)
-        q_BTC, k_BTC, v_BTC = self.query_key_value(x_BTC).split(C, dim=-1)
-        q_BHTD = q_BTC.view(heads).transpose(1, 2)
-        k_BHTD = k_BTC.view(heads).transpose(1, 2)
-        v_BHTD = v_BTC.view(heads).transpose(1, 2)
+        all_BT3HD = self.query_key_value(x_BTC).view(B, T, 3, self.n_head, C // self.n_head)
+        q_BHTD, k_BHTD, v_BHTD = all_BT3HD.transpose(1, 3).unbind(dim=2)
         dropout = self.dropout if self.training else 0.0
         y_BHTD = attend(q_BHTD, k_BHTD, v_BHTD, cache, dropout)
         return self.output(y_BHTD.transpose(1, 2).reshape(B, T, C))
