@@ -30,10 +30,10 @@ def choose(monkeypatch, plain, compiled, passes, before=None, **settings):
 
 
 def test_a_short_run_is_not_compiled(monkeypatch):
-    # 60 s of passes, of which a quarter can be hoped for: less than the compilation's 20.
-    choice = choose(monkeypatch, 0.1, 0.01, passes=600)
+    # 100 s of passes, of which 15 % can be hoped for: less than the compilation's 20.
+    choice = choose(monkeypatch, 0.1, 0.01, passes=1000)
     assert not choice.compiled and choice.seconds == 0.1
-    assert choice.why == "a run of about 60 s would not earn the compilation back"
+    assert choice.why == "a run of about 100 s would not earn the compilation back"
 
 
 def test_a_long_run_is_compiled_where_that_is_faster(monkeypatch):
