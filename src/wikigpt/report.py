@@ -49,8 +49,9 @@ from wikigpt.training.run_folder import load_run, precision_of, read_curve
 PAIRS = "data/eval/french_minimal_pairs.jsonl"
 SAMPLES = 64
 """Texts that are judged for repetition."""
+PROMPT_WORDS = 5
 SHOWN = 4
-"""Of them in the report, the first."""
+"""Of the samples that are judged, the first so many are in the report."""
 BATCH = 16
 
 
@@ -120,7 +121,7 @@ def write_report(folder: str | Path, say: Callable[[str], None] = print) -> Repo
     looping = fmean(loops(words) for words in groups[0].words)
     tell("repetition", f"{looping:.1%} of {len(groups[0].texts)} samples loop")
     sections += [("Repetition", section), ("Samples", _samples(run, groups[0]))]
-    tell("samples", f"{len(run.config.sampling.prompts)} prompts, {SHOWN} without")
+    tell("samples", f"{len(run.config.sampling.prompts)} after the run's own prompts")
 
     report = Report(run.folder / "report.html", loss, syntax, looping)
     main = [
@@ -297,26 +298,28 @@ def _of_pairs(result: Accuracy) -> str:
 
 
 def _repetition(run: _Run, training: list[str]) -> tuple[tuple[Group, Group], str]:
-    settings, config = run.config.sampling, run.config
-    human = list(split_texts(config, "validation"))
-    lengths = sorted((len(words_of(text)) for text in human), reverse=True)
-    n = min(SAMPLES, len(human))
-    # As long as n human texts are, so that each sample finds one of its length.
-    longest = lengths[n - 1]
+    settings = run.config.sampling
+    articles = list(split_texts(run.config, "validation"))
+    n = min(SAMPLES, len(articles))
+    prompts = [cut(articles[i * len(articles) // n], PROMPT_WORDS) for i in range(n)]
+    human = [text[len(cut(text, PROMPT_WORDS)) :] for text in articles]
+    # No longer than n human texts are, so that each sample finds one of its length.
+    longest = sorted((len(words_of(text)) for text in human), reverse=True)[n - 1]
     samples = []
     for first in range(0, n, BATCH):
-        seeds = range(first, min(first + BATCH, n))
+        batch = range(first, min(first + BATCH, n))
         samples += complete_batch(
-            run.model, run.tokenizer, [""] * len(seeds), settings.max_new_tokens, seeds=seeds,
-            **settings.decoding,
+            run.model, run.tokenizer, [prompts[i] for i in batch], settings.max_new_tokens,
+            seeds=batch, **settings.decoding,
         )  # fmt: skip
     groups = beside_human([cut(text, longest) for text in samples], human, training)
     of_all, seen = run.data.train_counts.bytes, sum(len(text.encode()) for text in training)
     text = (
-        f"{n} articles that the run wrote from their first word on ({_decoding(run)}, seeds 0 to "
-        f"{n - 1}), cut to {longest} words where they are longer, beside the beginnings of as many "
-        "validation articles, each as long as its sample. Words exist, and are copied, if they "
-        f"stand in the training text, of which {seen:,} of {of_all:,} bytes were searched."
+        f"{n} validation articles, taken evenly; the run is given {PROMPT_WORDS} words of each and "
+        f"goes on ({_decoding(run)}, seeds 0 to {n - 1}; cut to {longest} words). Beside it what "
+        "people wrote after the first words, as many texts of the same lengths. Words exist, and "
+        f"are copied, if they stand in the training text, of which {seen:,} of {of_all:,} bytes "
+        "were searched."
     )
     return groups, paragraph(text) + table(repetition_rows(*groups))
 
@@ -330,7 +333,9 @@ def _samples(run: _Run, group: Group) -> str:
             **settings.decoding,
         )  # fmt: skip
         parts.append(quotation("".join(pieces), language, prompt))
-    parts.append(paragraph("And the first of those that were judged for repetition."))
+    parts.append(
+        paragraph("And the first of those that were judged for repetition, without their prompts:")
+    )
     for text, origin in list(zip(group.texts, group.origins, strict=True))[:SHOWN]:
         unknown = ", ".join(dict.fromkeys(origin.unknown)) or "none"
         note = f"Invented words: {unknown}. Longest copy: « {origin.copy} »"
