@@ -133,7 +133,7 @@ def write_report(folder: str | Path, say: Callable[[str], None] = print) -> Repo
         ],
     ]
     body = [table(main, "main"), *(f"<h2>{title}</h2>\n{html}" for title, html in sections)]
-    body.append(f"<p><small>Written by wikigpt evaluate, torch {plain(torch.__version__)}.</small>")
+    body.append(paragraph(f"Written by wikigpt evaluate, torch {torch.__version__}."))
     with atomic_write(report.path) as file:
         file.write(page(run.config.name, "\n".join(body)).encode())
     return report
