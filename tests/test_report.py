@@ -1,8 +1,10 @@
 """The page that `wikigpt evaluate` writes."""
 
 import base64
+import json
 import re
 import shutil
+import sys
 from functools import partial
 from html.parser import HTMLParser
 from statistics import fmean
@@ -156,7 +158,7 @@ def test_what_cant_be_judged_is_said(runs, small_corpus, tmp_path, monkeypatch):
     for event in train(short, say=lambda _: None):
         if isinstance(event, events.Step) and event.step == 2:
             break
-    monkeypatch.setitem(__import__("sys").modules, "pyppmd", None)
+    monkeypatch.setitem(sys.modules, "pyppmd", None)
     said = []
     found = write_report(short.run_path, said.append)
     assert found.syntax is None
@@ -178,6 +180,13 @@ def test_runs_that_are_none(runs, small_corpus, tmp_path):
     shutil.copytree(runs["own"].run_path, copy)
     manifest = (copy / "corpus.json").read_text(encoding="utf-8")
     (copy / "corpus.json").write_text(manifest.replace('"records"', '"were"'), encoding="utf-8")
+    with pytest.raises(UserError, match="has changed since"):
+        write_report(copy, str)
+    (copy / "corpus.json").write_text(manifest, encoding="utf-8")
+    vocabulary = (copy / "tokenizer" / "vocabulary.json").read_text(encoding="utf-8")
+    swapped = json.loads(vocabulary)
+    swapped["pattern"] = r"\s+|\S+"  # as many tokens, and others
+    (copy / "tokenizer" / "vocabulary.json").write_text(json.dumps(swapped), encoding="utf-8")
     with pytest.raises(UserError, match="has changed since"):
         write_report(copy, str)
     shutil.rmtree(copy / "checkpoints")

@@ -18,7 +18,7 @@ h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid #e4e4e4; text-align: right }
 th:first-child, td:first-child, .words td { text-align: left }
-img { max-width: 100% } pre { overflow-x: auto; font-size: 13px }
+img { max-width: 100% } pre { white-space: pre-wrap; font-size: 13px }
 blockquote { margin: 1rem 0; padding-left: 1rem; border-left: 3px solid #ccc;
              white-space: pre-wrap }
 footer { color: #777; font-size: 13px; margin-top: .3rem }

@@ -79,6 +79,8 @@ class _Run:
     which: str
     """The checkpoint: `best`, or `last` where there is no best yet."""
     step: int
+    precision: str
+    """What it was trained in."""
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [record for record in self.records if record["kind"] == kind]
@@ -145,15 +147,19 @@ def _open(folder: Path, say: Callable[[str], None]) -> _Run:
     which = "best" if checkpoint.find(checkpoints / "best") else "last"
     step = checkpoint.load_state(checkpoints / which)["progress"]["step"]
     data = prepare(config, say)
-    if read_json(folder / "corpus.json") != data.manifest:
+    own = read_json(folder / "corpus.json"), tokenizer.fingerprint
+    if own != (data.manifest, data.manifest["tokenizer"]):
         raise UserError(
-            f"The text that {relative(folder)} was trained on has changed since, so its figures "
-            "would be those of another text; bring it back, or train again under another name=."
+            f"The text or the tokenizer of {relative(folder)} has changed since it was trained, so "
+            "its figures would be those of another; bring it back, or train again under another "
+            "name=."
         )
     device = pick_device("auto")
     if device.type != "mps":  # which has no float64 to sum in
         model.to(device)
-    return _Run(folder, model, tokenizer, config, data, read_metrics(folder), which, step)
+    precision = precision_of(folder) or "unknown precision"
+    records = read_metrics(folder)
+    return _Run(folder, model, tokenizer, config, data, records, which, step, precision)
 
 
 # --- The parts ------------------------------------------------------------------------------------
@@ -186,8 +192,8 @@ def _about(run: _Run) -> str:
                         f"tokens ({last['tokens'] / train.tokens:.1f} epochs)"],
             ["time", f"{last['seconds']:,.0f} s of training, "
                      f"{sum(r['seconds'] for r in run.of('evaluation')):,.0f} s of evaluations"],
-            ["machine", f"{precision_of(run.folder) or 'precision not known'}, {speed:,.0f} "
-                        f"tokens/s (median), {last['mfu']:.1%} of its measured matrix speed"],
+            ["machine", f"{run.precision}, {speed:,.0f} tokens/s (median), {last['mfu']:.1%} "
+                        "of its measured matrix speed"],
         ]  # fmt: skip
     rows.append(["judged here", f"checkpoint {run.which} of step {run.step:,}, in fp32"])
     text = (run.folder / "config.yaml").read_text(encoding="utf-8")
@@ -228,7 +234,7 @@ def _bits_per_byte(run: _Run, losses: dict[str, Loss]) -> str:
     logged = [r["bits_per_byte"] for r in run.of("evaluation") if r["step"] == run.step]
     if logged:
         text += f" During training, the same checkpoint was measured at {logged[0]:.3f}"
-        text += f" in {precision_of(run.folder) or 'its precision'}."
+        text += f" in {run.precision}."
     return paragraph(text) + table(rows)
 
 
