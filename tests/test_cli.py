@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -9,7 +10,10 @@ from conftest import tiny_config
 from wikigpt.cli import main
 from wikigpt.config import load_config, save_config
 from wikigpt.errors import UserError
-from wikigpt.training.run_folder import load_run
+from wikigpt.evaluation.reference import make_reference
+from wikigpt.files import write_json
+from wikigpt.training import train
+from wikigpt.training.run_folder import load_run, read_curve
 
 
 @pytest.fixture
@@ -82,6 +86,38 @@ def test_a_wrong_key_a_missing_config_and_a_missing_corpus(capsys, yaml):
     assert "language 'xx'" in fails(
         capsys, "prepare", yaml, "source=wikipedia-leads", "language=xx"
     )
+
+
+def test_a_run_is_judged_and_compared(capsys, yaml, tiny, small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which has no references, and no pairs
+    assert main(["pretrain", yaml]) == 0
+    folder = str(tiny.run_path)
+    capsys.readouterr()
+    assert main(["evaluate", folder]) == 0
+    shown = capsys.readouterr().out
+    for says in ("floors ", "repetition ", "bits/byte   no pairs judged", "samples loop",
+                 "Report:       runs/tiny/report.html"):  # fmt: skip
+        assert says in shown
+    assert (tiny.run_path / "report.html").is_file()
+    assert "no reference curve in configs/reference" in fails(capsys, "compare", folder)
+    runs = []
+    for seed in (1, 2):
+        config = tiny_config(small_corpus, tmp_path, name=f"seed-{seed}", seed=seed)
+        for _ in train(config, say=lambda _: None):
+            pass
+        runs.append(read_curve(config.run_path))
+    reference = make_reference("tiny.yaml", "one core", "2.13.0", runs)
+    write_json(tmp_path / "configs" / "reference" / "tiny.json", asdict(reference))
+    assert main(["compare", folder]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny.yaml: seeds 1, 2, fp32" in shown and "your loss is normal." in shown
+    assert [line.split()[0] for line in shown.splitlines() if line.endswith("inside")] == [
+        "4", "8", "12",
+    ]  # fmt: skip
+    (tmp_path / "configs" / "reference" / "tiny.json").write_text("{", encoding="utf-8")
+    assert "is no reference curve" in fails(capsys, "compare", folder)
+    for command in ("evaluate", "compare"):
+        assert "not a run folder" in fails(capsys, command, "runs/nothing")
 
 
 def test_overrides_may_stand_behind_options(capsys, yaml, tiny):
@@ -167,7 +203,7 @@ def test_ctrl_c_before_training_is_quiet(capsys, yaml, monkeypatch):
 
 
 def test_a_run_without_a_best_checkpoint_yet_uses_the_last(tiny):
-    from wikigpt.training import events, train
+    from wikigpt.training import events
 
     for event in train(tiny, say=lambda _: None):
         if isinstance(event, events.Step) and event.step == 2:

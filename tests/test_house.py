@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "wikigpt"
 # A module imports from its own room and from the ones before it.
 ROOMS = ["errors", "files", "processes", "config", "corpus", "tokenizers", "blocks", "model",
-         "evaluation", "training", "plots", "cli", "__main__"]  # fmt: skip
+         "evaluation", "training", "plots", "page", "report", "cli", "__main__"]  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

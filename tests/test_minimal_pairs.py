@@ -4,13 +4,22 @@ import importlib
 import json
 import re
 from collections import Counter, defaultdict
+from functools import partial
 from itertools import takewhile
 
+import jinja2
 import pytest
+import yaml
 
-from conftest import ROOT
+from conftest import ROOT, tiny_config
 from wikigpt.evaluation.ngram import ByteNgram
-from wikigpt.evaluation.syntax import evaluate_pairs, read_pairs, uniform
+from wikigpt.evaluation.syntax import (
+    evaluate_pairs,
+    log_probabilities,
+    read_pairs,
+    total,
+    uniform,
+)
 from wikigpt.tokenizers import ByteTokenizer, CharTokenizer
 
 FOLDER = ROOT / "data" / "eval"
@@ -142,3 +151,43 @@ def test_agreement_by_the_tables(make_pairs, by_phenomenon):
             subject = re.sub(r"^[^,]*, ", "", pair.good).lower()
             plural = subject.startswith(("les ", "des ", "ces "))
             assert number[verb] == plural and number[wrong] == 1 - plural, pair
+
+
+# --- The same pairs as a task of lm-evaluation-harness --------------------------------------------
+
+
+def test_the_task_asks_what_we_ask(rows, pairs):
+    task = yaml.safe_load((FOLDER / "harness" / "french_minimal_pairs.yaml").read_text("utf-8"))
+    (file,) = task["dataset_kwargs"]["data_files"].values()
+    assert ROOT / file == FILE and task["dataset_path"] == "json"
+    assert task["validation_split"] in task["dataset_kwargs"]["data_files"]
+    # The first choice is the right one, and nothing stands before the sentence.
+    assert (task["doc_to_text"], task["doc_to_target"], task["target_delimiter"]) == ("", 0, "")
+    choices = jinja2.Environment().from_string(task["doc_to_choice"])
+    for row, pair in zip(rows, pairs, strict=True):
+        assert eval(choices.render(row)) == [pair.good, pair.bad]
+
+
+def test_lm_eval_gives_our_figure(small_corpus, tmp_path, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval", reason="lm_eval is not installed")
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from wikigpt.training import train
+    from wikigpt.training.export import export_run
+    from wikigpt.training.run_folder import load_run
+
+    config = tiny_config(
+        small_corpus, tmp_path, kind="bpe", min_count=None, block_size=64,
+        **{"tokenizer.vocab_size": 400},
+    )  # fmt: skip
+    list(train(config, say=lambda _: None))
+    model, tokenizer, _ = load_run(export_run(config.run_path))
+    monkeypatch.chdir(ROOT)
+    found = lm_eval.simple_evaluate(
+        HFLM(str(config.run_path), dtype="float32", device="cpu", batch_size=32),
+        tasks=["french_minimal_pairs"], limit=200, bootstrap_iters=0,
+        task_manager=TaskManager(include_path=str(FOLDER / "harness"), include_defaults=False),
+    )["results"]["french_minimal_pairs"]["acc,none"]  # fmt: skip
+    ours = evaluate_pairs(read_pairs(FILE)[:200], partial(log_probabilities, model, tokenizer))
+    assert found == pytest.approx(total(ours).share)

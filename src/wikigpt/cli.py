@@ -113,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         dest = {"no-repeat-ngram": "no_repeat_ngram_size"}.get(name, name.replace("-", "_"))
         command.add_argument(f"--{name}", dest=dest, type=kind, metavar=value, help=about)
+    command = add("evaluate", _evaluate, "Judge a trained run: a page with all its figures.")
+    command.add_argument("run_folder", help="such as runs/char-gpt")
+    command = add(
+        "compare", _compare, "Is its loss normal? A run beside the reference curves of its config."
+    )
+    command.add_argument("run_folder", help="such as runs/char-gpt; it need not be finished")
     command = add("export", _export, "Make a run's folder one that transformers and the hub load.")
     command.add_argument("run_folder", help="such as runs/char-gpt")
     command.add_argument("--push", metavar="you/name", help="publish it on the Hugging Face hub")
@@ -298,6 +304,32 @@ def _generate(options: argparse.Namespace) -> int:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    import matplotlib
+
+    matplotlib.use("Agg")  # no window, wherever this runs
+    from wikigpt.report import write_report
+
+    report = write_report(options.run_folder)
+    pairs = (
+        f"{report.syntax.share:.1%} of the minimal pairs" if report.syntax else "no pairs judged"
+    )
+    print(
+        f"\n{report.loss.bits_per_byte:.3f} bits/byte   {pairs}   {report.looping:.1%} of the "
+        f"samples loop\nReport:       {relative(report.path)}"
+    )
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from wikigpt.evaluation.reference import comparison, read_references
+    from wikigpt.training.run_folder import read_curve
+
+    curve = read_curve(options.run_folder)
+    print(comparison(read_references(), curve))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Pictures of a run, drawn from its folder, and of a corpus; no server needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from wikigpt.corpus.cleaning import CleaningReport
 from wikigpt.errors import UserError
+from wikigpt.evaluation.baselines import Floor
+from wikigpt.evaluation.syntax import Accuracy
 from wikigpt.training.logging import read_metrics
 
 
@@ -83,6 +85,50 @@ def plot_cleaning(report: CleaningReport, save_to: str | Path | None = None) -> 
     axes[1].set_title(f"{report.kept.documents:,} articles kept")
     axes[1].set_xlabel("characters")
     axes[1].set_ylabel("articles")
+    return _finish(figure, save_to)
+
+
+def plot_floors(
+    rows: Sequence[Floor], ours: Sequence[Floor], save_to: str | Path | None = None
+) -> Figure:
+    """Models (`ours`, in red) among what one gets without any, on one axis."""
+    figure, ax = plt.subplots(
+        figsize=(11, 0.32 * (len(rows) + len(ours)) + 1), layout="constrained"
+    )
+    bars = sorted([*rows, *ours], key=lambda row: row.bits_per_byte)
+    scores = [row.bits_per_byte for row in bars]
+    colours = ["C3" if row in ours else "0.7" for row in bars]
+    drawn = ax.barh(range(len(bars)), scores, color=colours)
+    ax.bar_label(drawn, [f" {score:.3f}" for score in scores], fontsize=9)
+    ax.set_yticks(range(len(bars)), [row.name for row in bars], fontsize=9)
+    ax.set_xlabel("bits per byte of the validation split")
+    ax.margins(x=0.08)
+    return _finish(figure, save_to)
+
+
+def plot_syntax(
+    columns: Mapping[str, Sequence[Accuracy]], save_to: str | Path | None = None
+) -> Figure:
+    """The share of pairs each model judges rightly, by phenomenon, with its 95 % interval."""
+    names = [result.phenomenon for result in next(iter(columns.values()))]
+    figure, ax = plt.subplots(figsize=(11, 0.32 * len(names) + 1.2), layout="constrained")
+    ax.axvline(50, color="0.5", ls="--", lw=1, label="chance")
+    for number, (name, results) in enumerate(columns.items()):
+        y = [row + 0.3 * (number / len(columns) - 0.25) for row in range(len(results))]
+        x = [100 * result.share for result in results]
+        intervals = [[100 * end for end in result.interval] for result in results]
+        errors = [
+            [share - low for share, (low, _) in zip(x, intervals, strict=True)],
+            [high - share for share, (_, high) in zip(x, intervals, strict=True)],
+        ]
+        colour = "C3" if number == 0 else "0.6"
+        ax.errorbar(x, y, xerr=errors, fmt="o", ms=4, lw=1, color=colour, label=name)
+    ax.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("% of pairs judged rightly, 95 % intervals")
+    ax.grid(alpha=0.3, axis="x")
+    ax.legend(loc="lower left")
     return _finish(figure, save_to)
 
 

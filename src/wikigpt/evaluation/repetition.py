@@ -125,11 +125,17 @@ def same_lengths(samples: Sequence[str], human: Iterable[str]) -> list[str]:
 
 
 def repetition_table(*groups: Group) -> str:
-    """One column a group, as text."""
-    rows = [("", [group.name for group in groups])]
+    """`repetition_rows` as text."""
+    rows = repetition_rows(*groups)
+    return "\n".join(f"{name:<22}" + "".join(f"{c:>24}" for c in cells) for name, *cells in rows)
+
+
+def repetition_rows(*groups: Group) -> list[list[str]]:
+    """A heading and a row a figure; one column a group."""
+    rows = [["", *(group.name for group in groups)]]
 
     def row(name: str, cell) -> None:
-        rows.append((name, [cell(group) for group in groups]))
+        rows.append([name, *(cell(group) for group in groups)])
 
     row("texts", lambda g: f"{len(g.texts)}")
     row("words a text", lambda g: f"{fmean(map(len, g.words)):.1f}")
@@ -142,7 +148,7 @@ def repetition_table(*groups: Group) -> str:
         [100 - 100 * len(o.unknown) / o.words for o in g.origins if o.words], 1))  # fmt: skip
     row("longest copy, words", lambda g: _mean([o.copied for o in g.origins], 1))
     row("the longest of all", lambda g: f"{max(o.copied for o in g.origins)}")
-    return "\n".join(f"{name:<22}" + "".join(f"{c:>24}" for c in cells) for name, cells in rows)
+    return rows
 
 
 def _mean(values: Sequence[float], digits: int) -> str:

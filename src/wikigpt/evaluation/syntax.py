@@ -244,7 +244,25 @@ def total(results: Sequence[Accuracy]) -> Accuracy:
 
 
 def table(columns: Mapping[str, Sequence[Accuracy]]) -> str:
-    """Plain text: a line a phenomenon, a column a model, « 71 (64 to 78) » in percent.
+    """`table_rows` as plain text.
+
+    Raises:
+        UserError: as `table_rows`.
+    """
+    rows = table_rows(columns)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def table_rows(columns: Mapping[str, Sequence[Accuracy]]) -> list[list[str]]:
+    """A heading, a row a phenomenon and one for all; a column a model, « 71 (64 to 78) » in
+    percent.
 
     Args:
         columns: what `evaluate_pairs` gave for the same pairs, by the model's name.
@@ -258,14 +276,7 @@ def table(columns: Mapping[str, Sequence[Accuracy]]) -> str:
     rows = [["phenomenon", "n", *columns, "chance"]]
     for line in zip(*([*results, total(results)] for results in columns.values()), strict=True):
         rows.append([line[0].phenomenon, str(line[0].n), *map(_percent, line), "50"])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return rows
 
 
 def _percent(result: Accuracy) -> str:

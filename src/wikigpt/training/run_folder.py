@@ -15,10 +15,12 @@ from filelock import FileLock, Timeout
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config, differences, load_config, relative, save_config
 from wikigpt.errors import UserError
+from wikigpt.evaluation.reference import Curve, curve_of
 from wikigpt.files import read_json, write_json
 from wikigpt.model.gpt import GPT
 from wikigpt.tokenizers import load_tokenizer
 from wikigpt.training import checkpoint
+from wikigpt.training.logging import read_metrics
 
 
 @contextmanager
@@ -117,3 +119,34 @@ def load_run(folder: str | Path, which: str = "best") -> tuple[GPT, Any, Config]
             f"{tokenizer.vocab_size}; they are not from the same run."
         )
     return model, tokenizer, config
+
+
+def read_curve(folder: str | Path) -> Curve:
+    """How far a run has come, finished or not, for evaluation/reference.py.
+
+    Raises:
+        UserError: no run there, no evaluation yet, or one of masked tokens.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run folder (it has no config.yaml).")
+    return curve_of(
+        load_config(folder / "config.yaml"),
+        read_json(folder / "corpus.json"),
+        read_metrics(folder),
+        precision_of(folder),
+    )
+
+
+def precision_of(folder: str | Path) -> str | None:
+    """What a run was trained in, `fp32` or `bf16`, as its checkpoints say; None if none does."""
+    checkpoints = Path(folder) / "checkpoints"
+    if last := checkpoint.find(checkpoints / "last"):
+        return checkpoint.load_state(last).get("precision")
+    # Trainer's: their marks, without a judgement whether they are whole.
+    for path in sorted(checkpoints.glob("checkpoint-*/whole.json")):
+        try:
+            return read_json(path)["state"]["precision"]
+        except (ValueError, KeyError, TypeError):
+            continue  # a damaged mark is for the next `pretrain` to judge
+    return None
