@@ -53,7 +53,7 @@ def one_at_a_time(base: dict, key: str, values: list) -> dict[str, dict]:
 
 GROUPS: dict[str, dict[str, dict]] = {
     "matrices": one_at_a_time(SMALL, "learning_rate", [0.005, 0.01, 0.02, 0.04, 0.08]),
-    "embeddings": one_at_a_time(SMALL, "embedding_learning_rate", [0.003, 0.01, 0.03, 0.1]),
+    "embeddings": one_at_a_time(SMALL, "embedding_learning_rate", [0.003, 0.01, 0.03, 0.1, 0.3]),
     "decay": one_at_a_time(SMALL, "decay_fraction", [0.3, 0.5, 0.8, 1.0]),
     "batch": {
         f"micro_batch_size={size}": SMALL | {"micro_batch_size": size, "max_steps": 9600 // size}
