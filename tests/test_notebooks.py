@@ -1,5 +1,6 @@
 """Every notebook runs from its first to its last cell, with small settings."""
 
+import importlib
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from fake_hub import FakeHub
 from fake_kaggle import FakeKaggle
 from stand_in import forget_credentials
 from wikigpt.config import save_config
+from wikigpt.files import read_json
 from wikigpt.training import checkpoint
 from wikigpt.training.logging import read_metrics
 
@@ -33,6 +35,10 @@ SMALL = {
     "05_gpt_from_scratch_bpe": {"max_steps": 6, "vocab_size": 300},
     "06_pretrain_gpt2_hf": {
         "max_steps": 6, "eval_interval": 6, "stop_at": 4, "pair_steps": 4, "mlm_steps": 3,
+    },
+    "07_what_makes_it_fast": {
+        "classic_steps": 1, "our_steps": 4, "n_layer": 1, "n_head": 1, "n_embd": 32,
+        "compile_model": False,
     },
     "08_generate_and_evaluate": {
         "run": "small", "timed_tokens": 8, "pairs_each": 2,
@@ -79,6 +85,25 @@ def test_it_is_committed_as_it_ran(notebook):
     for pattern in (r"/(home|root|work|tmp|Users)/", r"KGAT_\w{8}", r"hf_\w{20}"):
         assert not re.search(pattern, shown), pattern
     assert all(len("".join(cell["source"]).splitlines()) <= 30 for cell in cells)
+
+
+def test_the_ladder_of_notebook_7_is_the_benchmarks(monkeypatch):
+    """It draws the board without importing the script, so the two must not drift apart."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ablation = importlib.import_module("ablation")
+    names = {}
+    for cell in code_cells(ROOT / "notebooks" / "07_what_makes_it_fast.ipynb")[1:3]:
+        exec("".join(cell["source"]), names)
+    rungs, runs = ablation.rungs(), read_json(ablation.RESULTS / "ablation.json")
+    speed = read_json(ablation.RESULTS / "ablation_speed.json")
+    assert list(names["ladder"].items()) == list(rungs.items())
+    for idea, settings in rungs.items():
+        steps = ablation.steps_of(idea, settings, speed)
+        assert names["budgets"](idea) == steps
+        for budget, n in steps.items():
+            its = [r["bits_per_byte"] for r in runs if r["settings"] == settings | {"max_steps": n}]
+            assert names["board"].get(idea, {}).get(budget, []) == its
 
 
 @pytest.mark.xdist_group("kernels")

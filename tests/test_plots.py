@@ -2,7 +2,7 @@ import pytest
 
 from conftest import tiny_config
 from wikigpt.errors import UserError
-from wikigpt.plots import plot_run, plot_runs, whiskers
+from wikigpt.plots import plot_board, plot_run, plot_runs, whiskers
 from wikigpt.training import train
 from wikigpt.training.logging import read_metrics
 
@@ -39,3 +39,27 @@ def test_whiskers_reach_from_the_value_to_the_ends():
     assert whiskers([0.5, 0.0, 1.0], [(0.25, 1.0), (1e-17, 0.5), (0.5, 1 - 1e-16)]) == [
         [0.25, 0, 0.5], [0.5, 0.5, 0]
     ]  # fmt: skip
+
+
+def test_a_board_is_drawn_with_holes_in_it(tmp_path):
+    board = {
+        "plain": {"equal text": [3.0, 3.2], "equal seconds": [4.0]},
+        "better": {"equal seconds": [2.0, 2.2, 2.4]},
+    }
+    figure = plot_board(board, tmp_path / "board.png")
+    assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
+    text, seconds = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["equal text", "equal seconds"]
+    assert [tick.get_text() for tick in text.get_yticklabels()] == ["plain", "better"]
+    assert [note.get_text() for note in text.texts] == ["3.100"]
+    assert [note.get_text() for note in seconds.texts] == ["4.000", "2.200"]
+    # A bar reaches one standard deviation either way; of one seed there is none.
+    reach = [container.lines[2][0].get_segments()[0][:, 0] for container in seconds.containers]
+    assert [pytest.approx(ends) for ends in reach] == [[4.0, 4.0], [2.0, 2.4]]
+    bottom, top = text.get_ylim()
+    assert bottom > top, "the first recipe is on top"
+
+
+def test_an_empty_board_is_told():
+    with pytest.raises(UserError, match="no runs yet"):
+        plot_board({})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -174,3 +175,37 @@ def whiskers(values: Sequence[float], ends: Sequence[tuple[float, float]]) -> li
     below = [max(0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
     above = [max(0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
     return [below, above]
+
+
+def plot_board(
+    board: Mapping[str, Mapping[str, Sequence[float]]], save_to: str | Path | None = None
+) -> Figure:
+    """Validation bits per byte of several recipes, the first on top, one panel a budget.
+
+    Args:
+        board: recipe -> budget -> one score a seed. What has not been run may be left out.
+    """
+    budgets = list(dict.fromkeys(budget for scores in board.values() for budget in scores))
+    if not budgets:
+        raise UserError("The board has no runs yet; run benchmarks/ablation.py first.")
+    figure, axes = plt.subplots(
+        1, len(budgets), figsize=(12, 1 + 0.38 * len(board)), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    for ax, budget in zip(axes[0], budgets, strict=True):
+        for y, scores in enumerate(its.get(budget, ()) for its in board.values()):
+            if not scores:
+                continue
+            ax.plot(scores, [y] * len(scores), "o", ms=4, mew=0, color="C0", alpha=0.4)
+            spread = stdev(scores) if len(scores) > 1 else 0
+            ax.errorbar(fmean(scores), y, xerr=spread, fmt="|", ms=14, capsize=4, color="C3")
+            ax.annotate(
+                f"{fmean(scores):.3f}", (fmean(scores), y),
+                textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8,
+            )  # fmt: skip
+        ax.set_title(budget)
+        ax.set_xlabel("validation bits per byte")
+        ax.grid(alpha=0.3)
+    axes[0, 0].set_yticks(range(len(board)), list(board))
+    axes[0, 0].set_ylim(len(board) - 0.5, -0.7)
+    return _finish(figure, save_to)
