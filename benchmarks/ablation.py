@@ -4,11 +4,11 @@
     python benchmarks/ablation.py --seeds 1 2 3        # train what is not there yet
     python benchmarks/ablation.py --table              # what is there so far
 
-Each row keeps the ideas of the rows above it. Two budgets: equal tokens (or, for the last rows
-with longer tokens, equal text), which asks what an idea teaches the model; and equal seconds, by
-the seconds a step measured in turns, which asks what it is worth to somebody who waits. A row that
-only changes the speed (bf16, compilation) is trained again for both all the same: its sums differ.
-notebooks/07 draws benchmarks/results/ablation.json.
+Each row keeps the ideas of the rows above it, but for ReLU², which lost. Two budgets: equal tokens
+(or, for the last rows with longer tokens, equal text), which asks what an idea teaches the model;
+and equal seconds, by the seconds a step measured in turns, which asks what it is worth to somebody
+who waits. A row that only changes the speed (bf16, compilation) is trained again for both all the
+same: its sums differ. notebooks/07 draws benchmarks/results/ablation.json.
 """
 
 import argparse
@@ -45,7 +45,7 @@ LADDER = {
     "Muon": MUON,
     "falling along a line": LINE,
     "ReLU² for SiLU": {"activation": "relu2"},
-    "bf16": {"precision": "bf16"},
+    "bf16, and SiLU again": {"precision": "bf16", "activation": "silu"},  # ReLU² has lost
     "torch.compile": {"compile": True},
     "BPE of 2,048": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 2048},
     "3 layers of 192": {"n_layer": 3, "n_embd": 192, "n_head": 3, "intermediate_size": 512},
