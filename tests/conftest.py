@@ -57,6 +57,7 @@ def tiny_config(corpus: Path, folder: Path, **overrides: object) -> Config:
         "n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32,
         "max_steps": 12, "micro_batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2,
         "eval_interval": 4, "max_new_tokens": 8, "device": "cpu", "precision": "fp32",
+        "compile": False,  # or a busy moment would decide it
     }  # fmt: skip
     return load_config(**(settings | overrides))
 

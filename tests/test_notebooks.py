@@ -44,7 +44,7 @@ SMALL = {
         "run": "small", "timed_tokens": 8, "pairs_each": 2,
         "samples": 3, "new_tokens": 12, "words": 20,
         "overrides": {
-            "max_articles": 400, "max_steps": 6, "n_embd": 16, "n_layer": 1, "block_size": 128,
+            "max_articles": 400, "max_steps": 6, "n_embd": 24, "n_layer": 1, "block_size": 128,
         },
     },
 }  # fmt: skip
