@@ -8,6 +8,7 @@ import itertools
 import re
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -65,18 +66,27 @@ def mean_and_spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f}{spread}"
 
 
-def seconds_per_step(variants: dict[str, dict], steps: int = 5, rounds: int = 7) -> dict:
-    """Of each variant: medians over rounds in which they take turns in this process."""
-    loops, seconds = {}, {name: [] for name in variants}
+def seconds_per_step(variants: dict[str, dict], steps: int = 5) -> dict[str, float]:
+    """Of each variant of settings: see in_turns."""
+    loops = {}
     for name, settings in variants.items():
         config = config_of(settings | {"max_steps": 10**9}, f"speed-{name}", 0, "speed")
         prepare(config, lambda _: None)
         stream = train(config, fresh=True, say=lambda _: None)
         loops[name] = filter(lambda event: isinstance(event, events.Step), stream)
+    return in_turns(loops, steps)
+
+
+def in_turns(loops: dict[str, Iterator], steps: int, rounds: int = 7) -> dict[str, float]:
+    """Seconds of a step of each loop: medians over rounds in which all take turns."""
+    seconds = {name: [] for name in loops}
+    began, cpu = time.perf_counter(), time.process_time()
     for turn, (name, loop) in itertools.product(range(rounds + 2), loops.items()):
         start = time.perf_counter()
         for _ in range(steps):
             next(loop)
         if turn > 1:  # the first two rounds warm up, and compile
             seconds[name].append((time.perf_counter() - start) / steps)
+    share = (time.process_time() - cpu) / (time.perf_counter() - began) / torch.get_num_threads()
+    print(f"{torch.get_num_threads()} threads; this process got {share:.0%} of them")
     return {name: statistics.median(its) for name, its in seconds.items()}

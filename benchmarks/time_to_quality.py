@@ -1,265 +1,219 @@
-"""Seconds of training until the same validation loss: two classic recipes, and ours.
+"""Seconds of training until the same validation loss: two classic recipes (classics.py), and ours.
 
-    python benchmarks/time_to_quality.py
+    python benchmarks/time_to_quality.py --speed                  # seconds of a step, in turns
+    python benchmarks/time_to_quality.py --seeds 1 2 3            # train what is not there yet
+    python benchmarks/time_to_quality.py --only nanogpt --rate 6e-3 --minutes 5       # a sweep
+    python benchmarks/time_to_quality.py --table                  # what is there so far
 
-- `lecture`: the recipe of a well-known lecture (ng-video-lecture), written as it is there: a Python
-  loop over the heads, ReLU, dropout 0.2, AdamW at a constant 3e-4, fp32, batch 64;
-- `nanogpt`: nanoGPT's recipe for a CPU: no dropout, AdamW at 1e-3 with warmup and cosine, batch 12;
-- `ours`: wikigpt.training.train, as a reader starts it.
+All learn from the same articles, with a context of 256, and are measured by the same evaluation on
+the whole validation split; the classics and `characters` see characters, `pieces` sees BPE of
+1,024, which is what bits per byte are for. Parameters are the same within 5 %.
 
-All read the same tokens of the same split, with a context of 256, and are measured by the same
-evaluation on the whole validation split. They take turns: whoever has trained for the shortest time
-goes on, so a busy machine slows down all of them alike. The seconds are those of training;
-evaluations are left out for all three, and compilation is charged to ours. Parameters are the same
-within 5 %: the lecture's output layer is not tied, so it has more than nanogpt, and ours lies
-between. nanogpt's cosine ends with its time, so that it may use all of it.
+A loss at a step is the same on any machine, seconds are not. So the seconds of a step are measured
+in turns, in one process, first; then each classic is trained for as many steps as it does in its
+minutes, and a point of its curve lies at step times seconds of a step. Ours pay for their start
+too: the checks before take-off, and compilation with an empty cache where they choose to compile.
+Evaluations are left out for all.
+
+The race is from nothing to a loss: for each classic, ours runs as many steps as it needs for the
+best of that one, as a reader would who knows where to go: its rate falls to zero over the second
+half of a run, so a run's length has to be planned.
 """
 
 import argparse
-import math
+import itertools
 import os
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from classics import BLOCK, LAYERS, RECIPES, WIDTH, train_classic
+from kept import in_turns, mean_and_spread
 
-from wikigpt.blocks.prepare import Prepared, prepare
+from wikigpt.blocks.prepare import prepare
 from wikigpt.config import Config, load_config
 from wikigpt.evaluation.bits_per_byte import evaluate
+from wikigpt.files import read_json, write_json
 from wikigpt.training import events, train
 
-BLOCK, WIDTH, LAYERS = 256, 128, 2
-# As benchmarks/sweep.py found it; a little wider, to have as many parameters as the classics.
-OURS = {
-    "arch": "modern", "activation": "relu2", "n_layer": LAYERS, "n_head": 2, "n_embd": WIDTH,
-    "block_size": BLOCK, "intermediate_size": 416, "optimizer": "muon", "learning_rate": 0.01,
-    "embedding_learning_rate": 0.01, "vector_learning_rate": 0.01, "schedule": "wsd",
-    "decay_fraction": 0.5, "micro_batch_size": 16, "warmup_steps": 20,
-    "final_learning_rate_fraction": 0.0, "weight_decay": 0.0, "beta2": 0.95,
+RESULTS = Path(__file__).parent / "results" / "time_to_quality.json"
+SPEED = RESULTS.with_stem("time_to_quality_speed")
+MUON = {
+    "arch": "modern", "activation": "silu", "n_layer": LAYERS, "n_head": 2, "n_embd": WIDTH,
+    "block_size": BLOCK, "optimizer": "muon", "learning_rate": 0.02, "schedule": "wsd",
+    "embedding_learning_rate": 0.01, "vector_learning_rate": 0.01, "decay_fraction": 0.5,
+    "micro_batch_size": 16, "warmup_steps": 20, "final_learning_rate_fraction": 0.0,
+    "weight_decay": 0.0, "beta2": 0.95,
 }  # fmt: skip
+OURS = {
+    "pieces": MUON | {
+        "intermediate_size": 256, "tokenizer.kind": "bpe", "tokenizer.vocab_size": 1024,
+    },
+    "characters": MUON | {"intermediate_size": 384, "learning_rate": 0.01},
+}  # fmt: skip
+EVALUATIONS = 15
 
-# (seconds of training, tokens trained on, bits per byte), once an evaluation
-Curve = Iterator[tuple[float, int, float]]
-
-
-class Head(nn.Module):
-    """One head of the lecture's attention, with the T x T matrix written out."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.key = nn.Linear(WIDTH, size, bias=False)
-        self.query = nn.Linear(WIDTH, size, bias=False)
-        self.value = nn.Linear(WIDTH, size, bias=False)
-        self.register_buffer("tril", torch.tril(torch.ones(BLOCK, BLOCK)))
-        self.dropout = nn.Dropout(0.2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        T = x.shape[1]
-        k = self.key(x)
-        scores = self.query(x) @ k.transpose(-2, -1) * k.shape[-1] ** -0.5
-        scores = scores.masked_fill(self.tril[:T, :T] == 0, float("-inf"))
-        return self.dropout(F.softmax(scores, dim=-1)) @ self.value(x)
+# Steps that ours plan, to come as low as a classic does at its best.
+PLANS = {"lecture": 60, "nanogpt": 800}
+# The rates that a sweep found best, and the recipes' own.
+RATES = {"lecture": [3e-4, 1e-3], "nanogpt": [1e-3, 3e-3]}
 
 
-class LectureBlock(nn.Module):
-    def __init__(self, n_head: int) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(Head(WIDTH // n_head) for _ in range(n_head))
-        self.proj = nn.Linear(WIDTH, WIDTH)
-        self.dropout = nn.Dropout(0.2)
-        self.mlp = nn.Sequential(
-            nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, WIDTH), nn.Dropout(0.2)
-        )
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm1(x)
-        x = x + self.dropout(self.proj(torch.cat([head(y) for head in self.heads], dim=-1)))
-        return x + self.mlp(self.norm2(x))
+def config_of(ours: str, steps: int, seed: int) -> Config:
+    return load_config(
+        name=f"{ours}-{steps}-{seed}", runs_dir="runs/time_to_quality", device="cpu", seed=seed,
+        max_steps=steps, eval_interval=-(-steps // EVALUATIONS), **OURS[ours],
+    )  # fmt: skip
 
 
-class NanoBlock(nn.Module):
-    """nanoGPT's block without biases: fused attention, GELU."""
-
-    def __init__(self, n_head: int) -> None:
-        super().__init__()
-        self.n_head = n_head
-        self.norm1, self.norm2 = (nn.LayerNorm(WIDTH, bias=False) for _ in range(2))
-        self.attention = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.attention_projection = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.projection = nn.Linear(4 * WIDTH, WIDTH, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, T, C = x.shape
-        parts = self.attention(self.norm1(x)).split(C, dim=2)
-        q, k, v = (part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in parts)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attention_projection(y.transpose(1, 2).reshape(B, T, C))
-        return x + self.projection(F.gelu(self.up(self.norm2(x))))
+def classic_loop(name: str, rate: float, steps: int, seed: int) -> Iterator[torch.nn.Module]:
+    """Both classics read characters, by the tokenizer and in the split of ours."""
+    data = prepare(config_of("characters", 1, 1), say=lambda _: None)
+    tokens = torch.from_numpy(data.train.tokens(0, 10**9))
+    return train_classic(RECIPES[name], rate, tokens, data.tokenizer.vocab_size, steps, seed)
 
 
-class Classic(nn.Module):
-    """Embeddings, blocks, a last norm and the output layer, as both recipes have them."""
-
-    def __init__(self, vocab_size: int, block: Callable, n_head: int, tied: bool) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocab_size, WIDTH)
-        self.positions = nn.Embedding(BLOCK, WIDTH)
-        self.blocks = nn.Sequential(*(block(n_head) for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(WIDTH, bias=not tied)
-        self.output = nn.Linear(WIDTH, vocab_size, bias=not tied)
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                narrow = tied and "projection" in name
-                std = 0.02 / math.sqrt(2 * LAYERS) if narrow else 0.02
-                nn.init.normal_(parameter, std=std)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-        if tied:
-            self.output.weight = self.tokens.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
-        return self.output(self.norm(self.blocks(x)))
+def measure_speed() -> dict[str, dict[str, float]]:
+    """Seconds of a step, in turns, and what comes before the first."""
+    loops: dict[str, Iterator] = {}
+    for name, recipe in RECIPES.items():
+        loops[name] = classic_loop(name, recipe.rate, 10**9, 1)
+    for ours, (classic, steps) in itertools.product(OURS, PLANS.items()):
+        config = config_of(ours, steps, 1)
+        prepare(config, say=lambda _: None)
+        loops[f"{ours} for {classic}"] = steps_of(config)
+    starts = {}
+    for name, loop in loops.items():
+        began = time.perf_counter()
+        next(loop)
+        starts[name] = time.perf_counter() - began
+    steps = in_turns(loops, steps=2)
+    # Of a start, the first step is counted among the steps.
+    return {
+        name: {"step": its, "start": 0.0 if name in RECIPES else max(0.0, starts[name] - its)}
+        for name, its in steps.items()
+    }
 
 
-def lecture(data: Prepared, options: argparse.Namespace) -> Curve:
-    model = Classic(data.tokenizer.vocab_size, LectureBlock, n_head=4, tied=False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lecture_rate)
-    return plain_loop("lecture", data, options, model, optimizer, 64, lambda *_: 1.0)
-
-
-def nanogpt(data: Prepared, options: argparse.Namespace) -> Curve:
-    model = Classic(data.tokenizer.vocab_size, NanoBlock, n_head=4, tied=True)
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=options.nanogpt_rate, betas=(0.9, 0.99))
-    warmup = 100
-
-    def height(step: int, seconds: float) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = min(1.0, seconds / options.seconds)
-        return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return plain_loop("nanogpt", data, options, model, optimizer, 12, height, clip=1.0)
-
-
-def plain_loop(
-    name: str, data: Prepared, options: argparse.Namespace, model: nn.Module,
-    optimizer: torch.optim.Optimizer, batch: int, height: Callable[[int, float], float],
-    clip: float | None = None,
-) -> Curve:  # fmt: skip
-    """A loop as tutorials write it: random offsets, one batch a step."""
-    print(f"{name:<8} {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    stream = torch.from_numpy(data.train.tokens(0, 10**9))
-    seconds, step, peak = 0.0, 0, optimizer.param_groups[0]["lr"]
-    model.train()
-    while True:
-        due = seconds + options.every
-        while seconds < due:
-            start = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = peak * height(step, seconds)
-            offsets = torch.randint(len(stream) - BLOCK - 1, (batch,))
-            ids = torch.stack([stream[i : i + BLOCK] for i in offsets])
-            targets = torch.stack([stream[i + 1 : i + 1 + BLOCK] for i in offsets])
-            loss = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if clip:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            seconds += time.perf_counter() - start
-            step += 1
-        yield seconds, step * batch * BLOCK, evaluate(model, data.validation).bits_per_byte
-
-
-def ours(config: Config) -> Curve:
-    last, compiling = None, 0.0
-    started = time.perf_counter()
+def steps_of(config: Config) -> Iterator[events.Step]:
     for event in train(config, fresh=True, say=lambda _: None):
         if isinstance(event, events.Preflight):
-            compiling = (time.perf_counter() - started) if event.compiled else 0.0
             print(
-                f"ours     {event.parameters:,} parameters, {event.precision}, compiled: "
-                f"{event.why_compiled}", flush=True,
+                f"{config.name}: {event.parameters:,} parameters, {event.precision}, compiled: "
+                f"{event.compiled} ({event.why_compiled})", flush=True,
             )  # fmt: skip
         elif isinstance(event, events.Step):
-            last = event
-        elif isinstance(event, events.Evaluation):
-            yield last.seconds + compiling, last.tokens, event.bits_per_byte
+            yield event
+
+
+def curve_of_classic(name: str, rate: float, steps: int, seed: int) -> list[list[float]]:
+    validation = prepare(config_of("characters", 1, 1), say=lambda _: None).validation
+    curve = []
+    for step, model in enumerate(classic_loop(name, rate, steps, seed), start=1):
+        if step % -(-steps // EVALUATIONS) == 0 or step == steps:
+            loss = evaluate(model.eval(), validation)
+            model.train()
+            curve.append([step, loss.bits_per_byte, loss.nats_per_char])
+            print(f"{name} {rate:g}, seed {seed}: {step:>5} {loss.bits_per_byte:.3f}", flush=True)
+    return curve
+
+
+def curve_of_ours(name: str, steps: int, seed: int) -> list[list[float]]:
+    return [
+        [event.step, event.bits_per_byte, event.nats_per_char]
+        for event in train(config_of(name, steps, seed), fresh=True, say=lambda _: None)
+        if isinstance(event, events.Evaluation)
+    ]
+
+
+def rows() -> list[dict]:
+    return read_json(RESULTS) if RESULTS.is_file() else []
+
+
+def curves(**key) -> dict[int, list[list[float]]]:
+    """The curves that are there of a recipe, by their seeds."""
+    return {row["seed"]: row["curve"] for row in rows() if row.items() >= key.items()}
+
+
+def keep(curve: list[list[float]], **key) -> None:
+    # Read again: other processes add to it.
+    write_json(RESULTS, [*rows(), key | {"curve": curve}])
+
+
+def train_missing(options: argparse.Namespace, speed: dict[str, dict[str, float]]) -> None:
+    for seed, name in itertools.product(options.seeds, options.only):
+        for rate in [options.rate] if options.rate else RATES[name]:
+            steps = classic_steps(name, options.minutes, speed)
+            key = {"recipe": name, "rate": rate, "steps": steps}
+            if seed not in curves(**key):
+                keep(curve_of_classic(name, rate, steps, seed), **key, seed=seed)
+        for ours in OURS if not options.rate else []:
+            key = {"recipe": ours, "settings": OURS[ours], "steps": PLANS[name]}
+            if seed not in curves(**key):
+                keep(curve_of_ours(ours, PLANS[name], seed), **key, seed=seed)
+
+
+def classic_steps(name: str, minutes: float, speed: dict[str, dict[str, float]]) -> int:
+    return round(60 * minutes / speed[name]["step"])
+
+
+def table(minutes: float, speed: dict[str, dict[str, float]]) -> str:
+    """At the best loss of each classic: the seconds to it, its own and ours."""
+    lines = []
+    for name in RECIPES:
+        steps = classic_steps(name, minutes, speed)
+        rates = {row["rate"] for row in rows() if row["recipe"] == name and row["steps"] == steps}
+        for rate in sorted(rates):
+            classic = curves(recipe=name, rate=rate, steps=steps)
+            best = {seed: min(curve, key=lambda p: p[1]) for seed, curve in classic.items()}
+            lines.append(
+                f"{name}, rate {rate:g}: {mean_and_spread([p[1] for p in best.values()])} "
+                f"bits/byte, {statistics.mean(p[2] for p in best.values()):.3f} nats/char, after "
+                f"{minutes:g} minutes ({len(best)} seeds)"
+            )
+            for ours in OURS:
+                mine = curves(recipe=ours, settings=OURS[ours], steps=PLANS[name])
+                pace = speed[f"{ours} for {name}"]
+                taken = {
+                    seed: pace["start"] + pace["step"] * point[0]
+                    for seed, curve in mine.items()
+                    for point in curve[::-1]
+                    if seed in best and point[1] <= best[seed][1]
+                }
+                seconds = [speed[name]["step"] * best[seed][0] for seed in taken]
+                ratios = [a / b for a, b in zip(seconds, taken.values(), strict=True)]
+                if ratios:
+                    lines.append(
+                        f"    {ours:<12} {mean_and_spread(list(taken.values()))} s: "
+                        f"{min(ratios):.1f} to {max(ratios):.1f} times as fast"
+                        + f" ({len(ratios)} of {len(mine)} seeds came there)"
+                    )
+                elif mine:
+                    lowest = min(point[1] for curve in mine.values() for point in curve)
+                    lines.append(f"    {ours:<12} came to {lowest:.3f} only")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=900, help="training time of each classic")
-    parser.add_argument("--every", type=float, default=15, help="seconds between evaluations")
-    parser.add_argument("--lecture-rate", type=float, default=3e-4)
-    parser.add_argument("--nanogpt-rate", type=float, default=3e-3, help="1e-3 is its own")
-    parser.add_argument("--steps", type=int, default=1200, help="steps of ours")
-    parser.add_argument("--evaluations", type=int, default=20, help="evaluations of ours")
-    parser.add_argument("--seed", type=int, default=1337)
-    parser.add_argument("--only", choices=["lecture", "nanogpt"], help="one classic recipe alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--minutes", type=float, default=15, help="training time of each classic")
+    parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--rate", type=float, help="of the classics alone, in place of RATES")
+    parser.add_argument("--speed", action="store_true", help="measure the seconds of a step")
+    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as runs:
-        config = load_config(
-            **OURS, runs_dir=runs, device="cpu", max_steps=options.steps, seed=options.seed,
-            eval_interval=max(1, options.steps // options.evaluations),
-        )  # fmt: skip
-        data = prepare(config)
-        torch.manual_seed(options.seed)
-        wanted = [options.only] if options.only else ["lecture", "nanogpt"]
-        racing = {name: {"lecture": lecture, "nanogpt": nanogpt}[name](data, options)
-                  for name in wanted}  # fmt: skip
-        curves = take_turns(racing | {"ours": ours(config)}, options.seconds)
-    for name in wanted:
-        compare(name, curves[name], curves["ours"])
-
-
-def take_turns(racing: dict[str, Curve], limit: float) -> dict[str, list[tuple[float, float]]]:
-    """Run all of them, always the one that has trained for the shortest time; print and collect."""
-    curves = {name: [(0.0, math.inf)] for name in racing}
-    began, cpu = time.perf_counter(), time.process_time()
-    while racing:
-        name = min(racing, key=lambda n: curves[n][-1][0])
-        point = next(racing[name], None)
-        if point is None:
-            del racing[name]
-            continue
-        seconds, tokens, bits = point
-        curves[name].append((seconds, bits))
-        speed = tokens / seconds
-        print(
-            f"{name:<8} {seconds:6.0f} s  {speed:>8,.0f} tokens/s  {bits:.3f} bits/byte", flush=True
-        )
-        if seconds >= limit:
-            racing.pop(name).close()
-    share = (time.process_time() - cpu) / (time.perf_counter() - began) / (os.cpu_count() or 1)
-    print(
-        f"\n{torch.get_num_threads()} threads; share of the CPUs that this process got: {share:.0%}"
-    )
-    return curves
-
-
-def compare(name: str, classic: list[tuple[float, float]], ours: list[tuple[float, float]]) -> None:
-    """At the best loss of a classic recipe: its seconds, ours, the ratio."""
-    seconds, bits = min(classic, key=lambda point: point[1])
-    reached = next((point[0] for point in ours if point[1] <= bits), None)
-    if reached is None:
-        best = min(point[1] for point in ours)
-        print(f"{name}: {bits:.3f} bits/byte in {seconds:.0f} s; ours came to {best:.3f} only.")
-    else:
-        print(
-            f"{name}: {bits:.3f} bits/byte in {seconds:.0f} s; ours in {reached:.0f} s: "
-            f"{seconds / reached:.1f} times as fast"
-        )
+    if options.speed or not SPEED.is_file():
+        with tempfile.TemporaryDirectory() as empty:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty  # each compilation a cold one
+            write_json(SPEED, measure_speed())
+    speed = read_json(SPEED)
+    if not (options.speed or options.table):
+        train_missing(options, speed)
+    print(table(options.minutes, speed))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from wikigpt.errors import UserError
 from wikigpt.model import GPT
 from wikigpt.model.generate import complete
 from wikigpt.model.twin import to_transformers
-from wikigpt.training import checkpoint, events, loop, train
+from wikigpt.training import checkpoint, events, loop, preflight, train
 from wikigpt.training.logging import read_metrics
 
 
@@ -66,6 +67,16 @@ def test_preflight_says_what_happens(tiny):
     assert flight.first_loss == pytest.approx(first.loss, rel=1e-5)
     assert flight.tokens_per_parameter == pytest.approx(12 * 128 / flight.parameters)
     assert flight.precision == "fp32" and flight.why_precision == "asked for"
+
+
+def test_the_expected_time_counts_the_optimizer(tiny, monkeypatch):
+    class Slow(torch.optim.SGD):
+        def step(self, closure=None):
+            time.sleep(0.5)
+
+    monkeypatch.setattr(preflight, "make_optimizer", lambda model, _: Slow(model.parameters()))
+    flight = next(train(tiny, say=lambda _: None))
+    assert flight.expected_seconds > 12 * 0.5
 
 
 def test_it_is_the_plain_loop_on_the_industrial_model(tiny):

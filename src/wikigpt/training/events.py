@@ -26,7 +26,7 @@ class Preflight:
     log_vocab_size: float
     """What a model that knows nothing must score: ln(vocab_size), nats per token."""
     seconds_per_step: float
-    """Measured on forward and backward passes that were thrown away."""
+    """Measured on passes and steps of the optimizer that were thrown away."""
     evaluation_seconds: float
     """What one evaluation should take, from the same measurement."""
     memory_bytes: int

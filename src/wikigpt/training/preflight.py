@@ -1,5 +1,6 @@
 """Before a run takes off: what it is, what it should cost, whether its first loss is right."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
 from wikigpt.training.compiling import Forward, choose_forward
 from wikigpt.training.hardware import Hardware
-from wikigpt.training.optim import bytes_of_state
+from wikigpt.training.optim import bytes_of_state, make_optimizer
 
 
 def preflight(
@@ -52,7 +53,7 @@ def preflight(
     passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps
     forward = choose_forward(model, settings, measure, passes, compiled)
     checkpoint.set_random_state(random)
-    seconds_per_step = forward.seconds * settings.grad_accumulation_steps
+    pass_seconds = forward.seconds * settings.grad_accumulation_steps
     tokens_per_step = (
         settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
     )
@@ -79,13 +80,30 @@ def preflight(
         eval_interval=settings.eval_interval,
         first_loss=losses[0],
         log_vocab_size=math.log(data.tokenizer.vocab_size),
-        seconds_per_step=seconds_per_step,
+        seconds_per_step=pass_seconds + _optimizer_seconds(model, config, hardware),
         # A forward pass is a third of forward and backward.
-        evaluation_seconds=seconds_per_step / tokens_per_step * counts.tokens / 3,
+        evaluation_seconds=pass_seconds / tokens_per_step * counts.tokens / 3,
         memory_bytes=memory,
         peak_flops=hardware.peak_flops,
     )
     return event, forward
+
+
+def _optimizer_seconds(model: GPT, config: Config, hardware: Hardware) -> float:
+    """Of one step of the optimizer, on a copy that is thrown away."""
+    twin = copy.deepcopy(model)
+    optimizer = make_optimizer(twin, config.training)
+    for parameter in twin.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    seconds = []
+    # The first also makes the optimizer's state.
+    for _ in range(3):
+        start = time.perf_counter()
+        optimizer.step()
+        if hardware.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def _micro_batches(
