@@ -5,12 +5,14 @@
 - `ours`: wikigpt.training.train as it is, with its logging, its checks and its events;
 - `ours, at its best`: the same in bf16 and compiled, as it runs by itself where that pays;
 - `Trainer`: the same with `engine: trainer`;
+- `Trainer, dropout 0.1`: with the dropout that a GPT2Config has if nobody says otherwise;
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
-- `plain, transformers`: the same loop around GPT2LMHeadModel.
+- `plain, transformers`: the same loop around its twin, GPT2LMHeadModel or Qwen3ForCausalLM.
 
 Machines are noisy: what counts are the ratios, and each ratio is the median over rounds in which
-they took turns. The share of the CPU that this process got is printed. All of it is done at two
-sizes of the model, with characters as tokens; about four minutes in all on two quiet cores.
+they took turns. The share of the CPU that this process got is printed. All of it is done with two
+sizes of GPT-2 and with the modern shape and batch of configs/five-minutes.yaml, with characters as
+tokens and AdamW; about six minutes in all on two quiet cores.
 """
 
 import argparse
@@ -29,10 +31,13 @@ from wikigpt.model.twin import to_transformers
 from wikigpt.training import events, train
 
 # The shape of the model, and the steps a turn.
-SIZES = {
-    "0.5 M": ({}, 15),
-    "10 M": ({"n_layer": 6, "n_head": 6, "n_embd": 384}, 2),
-}
+MODELS = {
+    "gpt2 0.5 M": ({}, 15),
+    "gpt2 10 M": ({"n_layer": 6, "n_head": 6, "n_embd": 384}, 2),
+    "modern 1.4 M": (
+        {"arch": "modern", "n_layer": 3, "n_head": 3, "n_embd": 192, "micro_batch_size": 16}, 4
+    ),
+}  # fmt: skip
 
 
 def plain_loop(model: torch.nn.Module, stream: torch.Tensor, batch: int, block: int) -> Callable:
@@ -69,25 +74,30 @@ def our_loop(config) -> Callable:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    for size in options.sizes:
-        compare(*SIZES[size], options.rounds)
+    for name in options.models:
+        compare(*MODELS[name], options.rounds)
 
 
-def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
+def compare(shape: dict, steps_a_turn: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as runs:
-        config, at_its_best, by_trainer = (
-            load_config(
-                "configs/char-gpt.yaml", name=f"{engine}-{precision}", engine=engine,
-                precision=precision, compile=compiled, runs_dir=runs, device="cpu",
-                eval_interval=10**9, max_steps=10**9, **shape,
-            )
-            for engine, precision, compiled in (
-                ("own", "fp32", False), ("own", "bf16", True), ("trainer", "fp32", False),
-            )
-        )  # fmt: skip
+        variants = {
+            "ours": {},
+            "ours, at its best": {"precision": "bf16", "compile": True},
+            "Trainer": {"engine": "trainer"},
+            "Trainer, dropout 0.1": {"engine": "trainer", "dropout": 0.1},
+        }
+        if shape.get("arch") == "modern":
+            del variants["Trainer, dropout 0.1"]  # Qwen3 has none
+        plain = {"precision": "fp32", "compile": False, "runs_dir": runs, "device": "cpu",
+                 "eval_interval": 10**9, "max_steps": 10**9}  # fmt: skip
+        configs = {
+            name: load_config("configs/char-gpt.yaml", name=f"run-{n}", **(plain | shape | variant))
+            for n, (name, variant) in enumerate(variants.items())
+        }
+        config = configs["ours"]
         data = prepare(config)
         stream = torch.from_numpy(data.train.tokens(0, 10**9))
         batch, block = config.training.micro_batch_size, config.model.block_size
@@ -95,9 +105,7 @@ def compare(shape: dict[str, int], steps_a_turn: int, rounds: int) -> None:
         twin = to_transformers(model)
         twin.config.use_cache = False
         loops = {
-            "ours": our_loop(config),
-            "ours, at its best": our_loop(at_its_best),
-            "Trainer": our_loop(by_trainer),
+            **{name: our_loop(variant) for name, variant in configs.items()},
             "plain, our model": plain_loop(model, stream, batch, block),
             "plain, transformers": plain_loop(twin, stream, batch, block),
         }
