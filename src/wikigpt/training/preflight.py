@@ -16,7 +16,7 @@ from wikigpt.config import Config, relative
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events
 from wikigpt.training.compiling import Forward, choose_forward
-from wikigpt.training.hardware import Hardware
+from wikigpt.training.hardware import Hardware, synchronize
 from wikigpt.training.optim import bytes_of_state, make_optimizer
 
 
@@ -100,8 +100,7 @@ def _optimizer_seconds(model: GPT, config: Config, hardware: Hardware) -> float:
     for _ in range(3):
         start = time.perf_counter()
         optimizer.step()
-        if hardware.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(hardware.device)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
