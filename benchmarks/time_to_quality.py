@@ -71,10 +71,10 @@ PLANS = {
 RATES = {"lecture": 3e-4, "nanogpt": 4e-3}
 
 
-def config_of(ours: str, steps: int, seed: int) -> Config:
+def config_of(ours: str, steps: int, seed: int, evaluations: int = EVALUATIONS) -> Config:
     return load_config(
         name=f"{ours}-{steps}-{seed}", runs_dir="runs/time_to_quality", device="cpu", seed=seed,
-        max_steps=steps, eval_interval=-(-steps // EVALUATIONS), **OURS[ours],
+        max_steps=steps, eval_interval=-(-steps // evaluations), **OURS[ours],
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def measure_speed() -> dict[str, dict[str, float]]:
     for name, recipe in RECIPES.items():
         loops[name] = classic_loop(name, recipe.rate, 10**9, 1)
     for ours, classic in itertools.product(OURS, RECIPES):
-        config = config_of(ours, PLANS[ours][classic], 1)
+        config = config_of(ours, PLANS[ours][classic], 1, evaluations=1)
         prepare(config, say=lambda _: None)
         name = f"{ours} for {classic}"
         # A process of its own, or compiling would find what it needs in memory.
