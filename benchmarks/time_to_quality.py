@@ -64,7 +64,7 @@ EVALUATIONS = 15
 
 # Steps that ours plan, to come as low as a classic does at its best.
 PLANS = {
-    "pieces": {"lecture": 30, "nanogpt": 600},
+    "pieces": {"lecture": 40, "nanogpt": 600},
     "characters": {"lecture": 60, "nanogpt": 1800},
 }
 # The lecture's own; nanoGPT's tuned (its own is 1e-3).
