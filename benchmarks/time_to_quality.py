@@ -12,7 +12,8 @@ the whole validation split; the classics and `characters` see characters, `piece
 
 A loss at a step is the same on any machine, seconds are not. So the seconds of a step are measured
 in turns, in one process, first; then each classic is trained for as many steps as it does in its
-minutes, and a point of its curve lies at step times seconds of a step. Ours pay for their start
+minutes, and a point of its curve lies at step times seconds of a step. How unlike the recipes were
+tuned is told in EXPERIMENTS.md, 10. Ours pay for their start
 too: the checks before take-off, and compilation with an empty cache where they choose to compile.
 Evaluations are left out for all.
 
@@ -67,7 +68,7 @@ PLANS = {
     "pieces": {"lecture": 40, "nanogpt": 600},
     "characters": {"lecture": 60, "nanogpt": 1800},
 }
-# The lecture's own; nanoGPT's tuned (its own is 1e-3).
+# The lecture's own; nanoGPT's between two that were tried, 3e-3 and 6e-3 (its own is 1e-3).
 RATES = {"lecture": 3e-4, "nanogpt": 4e-3}
 
 
