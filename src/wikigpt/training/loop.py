@@ -26,12 +26,7 @@ from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
 from wikigpt.training.logging import NoLogger, RunLogger
-from wikigpt.training.optim import (
-    Optimizers,
-    check_optimizer,
-    learning_rate_at,
-    make_optimizer,
-)
+from wikigpt.training.optim import Optimizers, learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
 from wikigpt.training.run_folder import open_run, run_lock
 from wikigpt.training.signals import StopRequest
@@ -69,7 +64,6 @@ def train(
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
     device = pick_device(settings.device)
     ranks.check(config)
-    check_optimizer(settings)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
     with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
@@ -100,7 +94,7 @@ def _train(
         hardware = replace(hardware, why="as in the first part of this run")
     torch.manual_seed(config.seed)
     model = GPT(model_config).to(hardware.device)
-    optimizer = make_optimizer(model, settings)
+    optimizer = make_optimizer(model, settings, hardware.precision)
     progress, compiled = Progress(), None
     if state:
         compiled = state.get("compiled", False)  # older checkpoints have none

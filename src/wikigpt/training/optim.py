@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from wikigpt.config import TrainingConfig
-from wikigpt.errors import UserError
+from wikigpt.training.muon import Muon
 
 
 class Optimizers:
@@ -59,20 +59,9 @@ class Optimizers:
             optimizer.load_state_dict(its)
 
 
-def check_optimizer(config: TrainingConfig) -> None:
-    """Find out before a run is touched that its optimizer is not to be had.
-
-    Raises:
-        UserError: this torch has no Muon.
-    """
-    if config.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        raise UserError(
-            f"torch {torch.__version__} has no Muon; update it to 2.9 or newer, or take "
-            "optimizer=adamw."
-        )
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW | Optimizers:
+def make_optimizer(
+    model: nn.Module, config: TrainingConfig, precision: str = "fp32"
+) -> torch.optim.AdamW | Optimizers:
     """All parameters, each in exactly one group.
 
     A group's learning rate is `learning_rate_at(step)` times its `"share"`.
@@ -81,8 +70,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     never do: pulling a norm's gain towards 0 would fight what it is for. With muon the embeddings
     don't decay either: at their high rate a rare token's would be gone before it is seen again.
 
-    Raises:
-        UserError: this torch has no Muon.
+    Args:
+        precision: `bf16` or `fp32`, of what the optimizer multiplies (muon alone does).
     """
     betas = (config.beta1, config.beta2)
     if config.optimizer == "adamw":
@@ -95,7 +84,6 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
         _check_partition(model, groups)
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
 
-    check_optimizer(config)
     named = dict(model.named_parameters())
     matrices = _hidden_matrices(model)
     embeddings = [p for n, p in named.items() if n.endswith("embedding.weight")]
@@ -111,11 +99,11 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     for group in by_muon + by_adamw:
         group["share"] = group["lr"] / config.learning_rate
     _check_partition(model, by_muon + by_adamw)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return Optimizers(
-        torch.optim.Muon(by_muon, weight_decay=config.weight_decay, momentum=0.95, nesterov=True,
-                         adjust_lr_fn="original"),
+        Muon(by_muon, weight_decay=config.weight_decay, dtype=dtype),
         torch.optim.AdamW(by_adamw, weight_decay=0.0, betas=betas, fused=True),
-    )  # fmt: skip
+    )
 
 
 def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:

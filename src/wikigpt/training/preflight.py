@@ -92,7 +92,7 @@ def preflight(
 def _optimizer_seconds(model: GPT, config: Config, hardware: Hardware) -> float:
     """Of one step of the optimizer, on a copy that is thrown away."""
     twin = copy.deepcopy(model)
-    optimizer = make_optimizer(twin, config.training)
+    optimizer = make_optimizer(twin, config.training, hardware.precision)
     for parameter in twin.parameters():
         parameter.grad = torch.ones_like(parameter)
     seconds = []
