@@ -18,13 +18,14 @@ def compiled_stand_in(model, **_):
     return lambda *batch: model(*batch)
 
 
-def choose(monkeypatch, plain, compiled, passes, before=None, **settings):
+def choose(monkeypatch, plain, compiled, passes, before=None, precision="bf16", **settings):
     """The choice where a pass takes `plain` seconds, or `compiled` seconds after compilation."""
     compile_it = compiled if callable(compiled) else compiled_stand_in
     monkeypatch.setattr(torch, "compile", compile_it)
     model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=4, block_size=4, vocab_size=5))
     measure = lambda forward: plain if forward is model else compiled  # noqa: E731
-    choice = choose_forward(model, TrainingConfig(**settings), measure, passes, before)
+    config = TrainingConfig(**settings)
+    choice = choose_forward(model, config, measure, passes, before, precision)
     assert (choice.call is model) is not choice.compiled
     return choice
 
@@ -34,6 +35,14 @@ def test_a_short_run_is_not_compiled(monkeypatch):
     choice = choose(monkeypatch, 0.1, 0.01, passes=1000)
     assert not choice.compiled and choice.seconds == 0.1
     assert choice.why == "a run of about 100 s would not earn the compilation back"
+
+
+def test_without_bf16_less_can_be_hoped_for(monkeypatch):
+    """200 s of passes: 15 % of them are worth a compilation, 5 % are not."""
+    choice = choose(monkeypatch, 0.1, 0.01, passes=2000, precision="bf16")
+    assert choice.compiled
+    choice = choose(monkeypatch, 0.1, 0.01, passes=2000, precision="fp32")
+    assert choice.why == "a run of about 200 s would not earn the compilation back"
 
 
 def test_a_long_run_is_compiled_where_that_is_faster(monkeypatch):
@@ -104,4 +113,4 @@ def test_the_ninth_model_of_a_notebook_is_compiled_too(monkeypatch):
             forward(torch.zeros(1, 4, dtype=torch.int64))
             return 1.0
 
-        assert choose_forward(model, config, measure, 10, None).compiled
+        assert choose_forward(model, config, measure, 10, None, "fp32").compiled

@@ -1,6 +1,6 @@
 """`torch.compile` where it pays within the run that is planned, plain PyTorch elsewhere.
 
-Compiled, the many small operations of a step become a few long ones. Compilation takes 10 to 40
+Compiled, the many small operations of a step become a few long ones. Compilation takes up to 50
 seconds, so a short run is over sooner without it; and on a CPU it needs a C++ compiler. So it is
 tried where it can earn its time back, measured, and kept where it is faster. Rejected: to compile
 the evaluation and the sampling too, which would each take as long again, for a few per cent of a
@@ -22,11 +22,16 @@ from wikigpt.errors import UserError
 from wikigpt.model.gpt import GPT
 from wikigpt.training import ranks
 
-# A compilation took 8 to 39 s on two CPU cores, and half of them less than this.
+# A compilation took 8 to 50 s on two CPU cores, and half of them less than this.
 SECONDS = 20
 # The share of a pass's time that it can be hoped to save. RMSNorm and rotary positions are many
-# small operations, where LayerNorm is one; measured: 0.16, and 0.43.
-HOPE = {"gpt2": 0.15, "modern": 0.4}
+# small operations, where LayerNorm is one; measured in bf16, on a CPU with units for it: 0.16, and
+# 0.43. Where matrix products are slow, little else is left to save; on a CPU without such units,
+# in fp32: 0.00, and 0.01 to 0.13.
+HOPE = {
+    ("gpt2", "bf16"): 0.15, ("modern", "bf16"): 0.4,
+    ("gpt2", "fp32"): 0.05, ("modern", "fp32"): 0.1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ def choose_forward(
     measure: Callable[[Callable[..., Any]], float],
     passes: int,
     before: bool | None,
+    precision: str,
 ) -> Forward:
     """The model as it is, or compiled.
 
@@ -53,6 +59,7 @@ def choose_forward(
         measure: does some forward and backward passes, and tells the seconds of the fastest.
         passes: how many the run has yet to do.
         before: what an earlier part of the run chose; None in the first.
+        precision: `bf16` or `fp32`, of the matrix products.
 
     Raises:
         UserError: it fails, and the config or an earlier part of the run says that it must be.
@@ -66,7 +73,7 @@ def choose_forward(
         expected = ranks.from_first(plain * passes)
         if next(model.parameters()).device.type == "mps":
             return Forward(model, False, "never tried on MPS", plain)
-        if HOPE[model.config.arch] * expected < SECONDS:
+        if HOPE[model.config.arch, precision] * expected < SECONDS:
             why = f"a run of about {expected:.0f} s would not earn the compilation back"
             return Forward(model, False, why, plain)
     elif not wish:

@@ -51,7 +51,7 @@ def preflight(
         return min(seconds)
 
     passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps
-    forward = choose_forward(model, settings, measure, passes, compiled)
+    forward = choose_forward(model, settings, measure, passes, compiled, hardware.precision)
     checkpoint.set_random_state(random)
     pass_seconds = forward.seconds * settings.grad_accumulation_steps
     tokens_per_step = (
