@@ -1,9 +1,9 @@
 """Seconds of training until the same validation loss: two classic recipes (classics.py), and ours.
 
-    python benchmarks/time_to_quality.py --speed                  # seconds of a step, in turns
-    python benchmarks/time_to_quality.py --seeds 1 2 3            # train what is not there yet
-    python benchmarks/time_to_quality.py --only nanogpt --rate 6e-3 --minutes 5       # a sweep
-    python benchmarks/time_to_quality.py --table                  # what is there so far
+    python benchmarks/time_to_quality.py --machine "my laptop" --speed    # seconds of a step
+    python benchmarks/time_to_quality.py --machine "my laptop" --seeds 1 2 3      # what is missing
+    python benchmarks/time_to_quality.py --machine "my laptop" --only nanogpt --rate 6e-3
+    python benchmarks/time_to_quality.py                                  # tables of all machines
 
 All learn from the same articles, with a context of 256, and are measured by the same evaluation on
 the whole validation split; the classics and `characters` see characters, `pieces` sees BPE of
@@ -11,15 +11,15 @@ the whole validation split; the classics and `characters` see characters, `piece
 1 %, the lecture's 10 % more, by its output layer.
 
 A loss at a step is the same on any machine, seconds are not. So the seconds of a step are measured
-in turns, in one process, first; then each classic is trained for as many steps as it does in its
-minutes, and a point of its curve lies at step times seconds of a step. How unlike the recipes were
-tuned is told in EXPERIMENTS.md, 10. Ours pay for their start
-too: the checks before take-off, and compilation with an empty cache where they choose to compile.
-Evaluations are left out for all.
+on each machine, in turns, in one process, first; then each classic is trained for as many steps as
+it does there in its minutes, and a point of its curve lies at step times seconds of a step. How
+each was tuned is told in EXPERIMENTS.md, 10. Ours pay for their start too: the checks before
+take-off, and compilation with an empty cache where they choose to compile. Evaluations are left out
+for all.
 
-The race is from nothing to a loss: for each classic, ours runs as many steps as it needs for the
-best of that one, as a reader would who knows where to go: its rate falls to zero over the second
-half of a run, so a run's length has to be planned.
+The race is from nothing to a loss. Our rate falls to zero over the second half of a run, so that
+its length has to be planned, as a reader would who knows where to go: ours is trained in several
+lengths, and against each classic goes the shortest of which all seeds come as low as that one.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from wikigpt.files import read_json, write_json
 from wikigpt.training import events, train
 
 RESULTS = Path(__file__).parent / "results" / "time_to_quality.json"
-SPEED = RESULTS.with_stem("time_to_quality_speed")
+SPEED = RESULTS.with_stem("time_to_quality_speed")  # by machine
 MUON = {
     "arch": "modern", "activation": "silu", "n_layer": LAYERS, "n_head": 2, "n_embd": WIDTH,
     "block_size": BLOCK, "optimizer": "muon", "schedule": "wsd", "decay_fraction": 0.5,
@@ -62,13 +62,11 @@ OURS = {
     },
 }  # fmt: skip
 EVALUATIONS = 15
+MINUTES = 15
 
-# Steps that ours plan, to come as low as a classic does at its best.
-PLANS = {
-    "pieces": {"lecture": 40, "nanogpt": 600},
-    "characters": {"lecture": 60, "nanogpt": 1800},
-}
-# The lecture's own; nanoGPT's between two that were tried, 3e-3 and 6e-3 (its own is 1e-3).
+# In steps.
+LENGTHS = {"pieces": [40, 300, 600], "characters": [60, 1800]}
+# The lecture's own; nanoGPT's own is 1e-3.
 RATES = {"lecture": 3e-4, "nanogpt": 4e-3}
 
 
@@ -92,10 +90,10 @@ def measure_speed() -> dict[str, dict[str, float]]:
     starts = dict.fromkeys(RECIPES, 0.0)
     for name, recipe in RECIPES.items():
         loops[name] = classic_loop(name, recipe.rate, 10**9, 1)
-    for ours, classic in itertools.product(OURS, RECIPES):
-        config = config_of(ours, PLANS[ours][classic], 1, evaluations=1)
+    for ours, steps in ((ours, steps) for ours, its in LENGTHS.items() for steps in its):
+        config = config_of(ours, steps, 1, evaluations=1)
         prepare(config, say=lambda _: None)
-        name = f"{ours} for {classic}"
+        name = f"{ours} {steps}"
         # A process of its own, or compiling would find what it needs in memory.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             starts[name] = pool.submit(seconds_to_first_step, config).result()
@@ -162,43 +160,60 @@ def keep(curve: list[list[float]], **key) -> None:
 
 def train_missing(options: argparse.Namespace, speed: dict[str, dict[str, float]]) -> None:
     for seed, name in itertools.product(options.seeds, options.only):
-        key = {"recipe": name, "rate": options.rate or RATES[name], "minutes": options.minutes}
-        if seed not in curves(**key):
-            steps = round(60 * options.minutes / speed[name]["step"])
-            keep(curve_of_classic(name, key["rate"], steps, seed), **key, seed=seed)
-        for ours in OURS if not options.rate else []:
-            key = {"recipe": ours, "settings": OURS[ours], "steps": PLANS[ours][name]}
+        if name in OURS:
+            for steps in LENGTHS[name]:
+                key = {"recipe": name, "settings": OURS[name], "steps": steps}
+                if seed not in curves(**key):
+                    keep(curve_of_ours(name, steps, seed), **key, seed=seed)
+        else:
+            key = {"recipe": name, "rate": options.rate or RATES[name]}
+            key |= {"minutes": options.minutes, "machine": options.machine}
             if seed not in curves(**key):
-                keep(curve_of_ours(ours, PLANS[ours][name], seed), **key, seed=seed)
+                steps = round(60 * options.minutes / speed[name]["step"])
+                keep(curve_of_classic(name, key["rate"], steps, seed), **key, seed=seed)
 
 
-def table(minutes: float, speed: dict[str, dict[str, float]]) -> str:
+def table(machine: str, speed: dict[str, dict[str, float]]) -> str:
     """At the mean best loss of each classic: its seconds, and those of each seed of ours."""
-    lines = []
+    lines = [machine]
     for name in RECIPES:
-        key = {"recipe": name, "minutes": minutes}
-        for rate in sorted({row["rate"] for row in rows() if row.items() >= key.items()}):
-            best = [min(curve, key=bits_of) for curve in curves(rate=rate, **key).values()]
+        its = {(row["minutes"], row["rate"]) for row in rows()
+               if row["recipe"] == name and row["machine"] == machine}  # fmt: skip
+        for minutes, rate in sorted(its):
+            key = {"recipe": name, "rate": rate, "minutes": minutes, "machine": machine}
+            best = [min(curve, key=bits_of) for curve in curves(**key).values()]
             bits, target = [point[1] for point in best], fmean(point[1] for point in best)
             seconds = speed[name]["step"] * fmean(point[0] for point in best)
             lines.append(
-                f"{name}, rate {rate:g}: {mean_and_spread(bits)} bits/byte, "
+                f"  {name}, rate {rate:g}: {mean_and_spread(bits)} bits/byte, "
                 f"{fmean(point[2] for point in best):.3f} nats/char, in {seconds:.0f} s "
                 f"({len(best)} seeds)"
             )
-            for ours in OURS:
-                steps, pace = PLANS[ours][name], speed[f"{ours} for {name}"]
-                for seed, curve in curves(recipe=ours, settings=OURS[ours], steps=steps).items():
-                    lowest = min(curve, key=bits_of)
-                    there = [point[0] for point in curve if point[1] <= target]
-                    taken = pace["start"] + pace["step"] * (there or [lowest[0]])[0]
-                    lines.append(
-                        f"    {ours}, seed {seed}: in {taken:.1f} s, {seconds / taken:.1f} times "
-                        f"as fast; {lowest[1]:.3f} after {steps} steps"
-                        if there
-                        else f"    {ours}, seed {seed}: came to {lowest[1]:.3f} in {taken:.1f} s"
-                    )
+            lines.extend(against(target, seconds, speed) if minutes == MINUTES else [])
     return "\n".join(lines)
+
+
+def against(target: float, seconds: float, speed: dict[str, dict[str, float]]) -> Iterator[str]:
+    """How long each of ours takes to a loss that took a classic so many seconds."""
+    for ours, lengths in LENGTHS.items():
+        trained = {n: curves(recipe=ours, settings=OURS[ours], steps=n) for n in lengths}
+        trained = {n: its for n, its in trained.items() if its}
+        if not trained:
+            continue
+        worst = {n: max(min(map(bits_of, curve)) for curve in its.values())
+                 for n, its in trained.items()}  # fmt: skip
+        reach = [n for n in trained if worst[n] <= target]
+        steps = min(reach) if reach else max(trained)
+        pace = speed[f"{ours} {steps}"]
+        for seed, curve in trained[steps].items():
+            there = [point[0] for point in curve if point[1] <= target]
+            lowest = min(curve, key=bits_of)
+            taken = pace["start"] + pace["step"] * (there or [lowest[0]])[0]
+            said = f"{seconds / taken:.1f} times as fast" if there else "not there"
+            yield (
+                f"      {ours}, {steps} steps, seed {seed}: {taken:.1f} s, {said}; "
+                f"{lowest[1]:.3f} at its best"
+            )
 
 
 def bits_of(point: list[float]) -> float:
@@ -207,19 +222,21 @@ def bits_of(point: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--machine", help="what to call this one; without it, only tables")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--minutes", type=float, default=15, help="training time of each classic")
-    parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of each classic")
+    everybody = [*RECIPES, *OURS]
+    parser.add_argument("--only", nargs="+", choices=everybody, default=everybody)
     parser.add_argument("--rate", type=float, help="of the classics alone, in place of RATES")
     parser.add_argument("--speed", action="store_true", help="measure the seconds of a step")
-    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     options = parser.parse_args()
-    if options.speed or not SPEED.is_file():
-        write_json(SPEED, measure_speed())
-    speed = read_json(SPEED)
-    if not (options.speed or options.table):
-        train_missing(options, speed)
-    print(table(options.minutes, speed))
+    speeds = read_json(SPEED) if SPEED.is_file() else {}
+    if options.machine:
+        if options.speed or options.machine not in speeds:
+            write_json(SPEED, speeds := speeds | {options.machine: measure_speed()})
+        if not options.speed:
+            train_missing(options, speeds[options.machine])
+    print("\n".join(table(machine, speed) for machine, speed in speeds.items()))
 
 
 if __name__ == "__main__":
