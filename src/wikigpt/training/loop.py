@@ -24,7 +24,13 @@ from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
 from wikigpt.model.generate import complete
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events, ranks
-from wikigpt.training.hardware import Hardware, detect, pick_device, synchronize
+from wikigpt.training.hardware import (
+    Hardware,
+    detect,
+    keep_freed_memory,
+    pick_device,
+    synchronize,
+)
 from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.optim import Optimizers, learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
@@ -63,6 +69,8 @@ def train(
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
     device = pick_device(settings.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     ranks.check(config)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)

@@ -1,0 +1,53 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from wikigpt.config import TrainingConfig
+from wikigpt.training import hardware
+from wikigpt.training.hardware import detect
+
+FAULTS = """
+import resource
+import torch
+from wikigpt.training.hardware import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def step():  # 64 MiB, written and freed
+    torch.ones(4096, 4096).mul(2)
+
+for keep in (False, True):
+    if keep:
+        keep_freed_memory()
+    for _ in range(5):  # until there is enough to keep
+        step()
+    before = faults()
+    for _ in range(5):
+        step()
+    print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is asked to")
+def test_a_step_asks_the_system_for_no_new_pages():
+    out = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    by_itself, kept = map(int, out.stdout.split())
+    # Huge pages, where a machine gives them unasked, make fewer faults of both.
+    assert 10 * kept < by_itself, (by_itself, kept)
+
+
+def test_bf16_is_taken_where_its_products_are_clearly_faster(monkeypatch):
+    for ratio, expected in ((1.4, "fp32"), (1.6, "bf16")):
+        speeds = {torch.float32: 1e9, torch.bfloat16: ratio * 1e9}
+        monkeypatch.setattr(hardware, "matmul_flops", lambda _, dtype, its=speeds: its[dtype])
+        found = detect(TrainingConfig(device="cpu"))
+        assert (found.precision, found.peak_flops) == (expected, speeds[
+            torch.bfloat16 if expected == "bf16" else torch.float32
+        ])  # fmt: skip
+        assert f"{ratio}x the speed of fp32" in found.why
+        for asked in ("fp32", "bf16"):
+            assert detect(TrainingConfig(device="cpu", precision=asked)).precision == asked
