@@ -51,11 +51,14 @@ MUON = {
     "micro_batch_size": 16, "warmup_steps": 20, "final_learning_rate_fraction": 0.0,
     "weight_decay": 0.0, "beta2": 0.95,
 }  # fmt: skip
+PIECES = MUON | {
+    "tokenizer.kind": "bpe", "tokenizer.vocab_size": 2048, "intermediate_size": 96,
+    "learning_rate": 0.02, "embedding_learning_rate": 0.1, "vector_learning_rate": 0.03,
+}  # fmt: skip
 OURS = {
-    "pieces": MUON | {
-        "tokenizer.kind": "bpe", "tokenizer.vocab_size": 2048, "intermediate_size": 96,
-        "learning_rate": 0.02, "embedding_learning_rate": 0.1, "vector_learning_rate": 0.03,
-    },
+    "pieces": PIECES,
+    # For machines that a small batch does not slow down: all but those with units for bf16.
+    "pieces-batch-8": PIECES | {"micro_batch_size": 8},
     "characters": MUON | {
         "intermediate_size": 384, "learning_rate": 0.01, "embedding_learning_rate": 0.01,
         "vector_learning_rate": 0.01,
@@ -65,7 +68,9 @@ EVALUATIONS = 15
 MINUTES = 15
 
 # In steps.
-LENGTHS = {"pieces": [40, 300, 600], "characters": [60, 1800]}
+LENGTHS = {
+    "pieces": [40, 600], "pieces-batch-8": [60, 450], "characters": [60, 1800]
+}  # fmt: skip
 # The lecture's own; nanoGPT's own is 1e-3.
 RATES = {"lecture": 3e-4, "nanogpt": 4e-3}
 
