@@ -1,0 +1,118 @@
+"""What two details of a step bring, at the shape of configs/five-minutes.yaml.
+
+    python benchmarks/step_speed.py
+
+- Muon: a step of torch.optim.Muon, whose products always run in bf16, beside ours in fp32 and in
+  bf16, and AdamW's, in turns, in one process;
+- memory: forward and backward passes with the memory of the last pass kept, as `train` does it on
+  a CPU, and without. That can't be taken back within a process, so processes take turns.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from wikigpt.config import load_config, with_vocabulary
+from wikigpt.model import GPT
+from wikigpt.training.hardware import detect, keep_freed_memory
+from wikigpt.training.muon import Muon
+from wikigpt.training.optim import _hidden_matrices
+
+CONFIG = "configs/five-minutes.yaml"
+
+
+def make_model() -> GPT:
+    config = load_config(CONFIG)
+    return GPT(with_vocabulary(config.model, config.tokenizer.vocab_size))
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def optimizers(rounds: int) -> None:
+    contenders = {
+        "torch.optim.Muon": lambda its: torch.optim.Muon(its, lr=0.02),
+        "ours, fp32": Muon,
+        "ours, bf16": lambda its: Muon(its, dtype=torch.bfloat16),
+        "AdamW": lambda its: torch.optim.AdamW(its, fused=True),
+    }
+    steps = {}
+    for name, make in contenders.items():
+        matrices = _hidden_matrices(make_model())
+        for matrix in matrices:
+            matrix.grad = torch.randn_like(matrix)
+        steps[name] = make(matrices).step
+    seconds = {name: [] for name in steps}
+    for turn in range(rounds + 1):
+        for name, step in steps.items():
+            taken = timed(step)
+            if turn:  # the first also makes the state
+                seconds[name].append(taken)
+    first = seconds["torch.optim.Muon"]
+    for name, its in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(first, its, strict=True))
+        print(f"{name:<20}{statistics.median(its):>9.4f} s a step{ratio:>8.1f} times as fast")
+
+
+def passes(keep: bool, n: int = 6) -> None:
+    """Print the seconds of the median pass, and the page faults of one."""
+    if keep:
+        keep_freed_memory()
+    model, hardware = make_model(), detect(load_config(CONFIG).training)
+    ids_BT = torch.randint(model.config.vocab_size, (16, 256))
+
+    def one() -> None:
+        with hardware.autocast():
+            _, loss = model(ids_BT, ids_BT)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    for _ in range(2):
+        one()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    seconds = statistics.median(timed(one) for _ in range(n))
+    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // n)
+
+
+def memory(rounds: int) -> None:
+    found: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
+    for _ in range(rounds):
+        for keep in found:
+            command = [sys.executable, __file__, "--passes", str(keep)]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds, faults = out.split()
+            found[keep].append((float(seconds), int(faults)))
+    ratio = statistics.median(a[0] / b[0] for a, b in zip(*found.values(), strict=True))
+    for keep, its in found.items():
+        print(
+            f"memory {'kept' if keep else 'given back':<13}"
+            f"{statistics.median(s for s, _ in its):>9.4f} s a pass, "
+            f"{statistics.median(f for _, f in its):,.0f} page faults"
+        )
+    print(f"kept: {ratio:.2f} times as fast")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--passes", choices=["True", "False"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.passes:
+        passes(options.passes == "True")
+        return
+    print(f"{torch.get_num_threads()} threads")
+    optimizers(options.rounds)
+    memory(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
