@@ -69,7 +69,7 @@ MINUTES = 15
 
 # In steps.
 LENGTHS = {
-    "pieces": [40, 600], "pieces-batch-8": [60, 450], "characters": [60, 1800]
+    "pieces": [40, 600], "pieces-batch-8": [60, 120, 450], "characters": [60, 1800]
 }  # fmt: skip
 # The lecture's own; nanoGPT's own is 1e-3.
 RATES = {"lecture": 3e-4, "nanogpt": 4e-3}
