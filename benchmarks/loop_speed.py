@@ -9,6 +9,8 @@
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around its twin, GPT2LMHeadModel or Qwen3ForCausalLM.
 
+Memory that `train` keeps (training/hardware.py) is kept for all of them, as they share a process.
+
 Machines are noisy: what counts are the ratios, and each ratio is the median over rounds in which
 they took turns. The share of the CPU that this process got is printed. All of it is done with two
 sizes of GPT-2 and with the modern shape and batch of configs/five-minutes.yaml, with characters as
