@@ -14,8 +14,8 @@ from wikigpt.training import checkpoint, events, train
 from wikigpt.training.compiling import choose_forward
 
 
-def compiled_stand_in(model, **_):
-    return lambda *batch: model(*batch)
+def compiled_stand_in(block, **_):
+    return block
 
 
 def choose(monkeypatch, plain, compiled, passes, before=None, precision="bf16", **settings):
@@ -56,7 +56,7 @@ def test_a_long_run_stays_as_it_is_where_compiled_code_is_no_faster(monkeypatch)
     assert not choice.compiled and "1.01x" in choice.why
 
 
-def broken_compiler(model, **_):
+def broken_compiler(block, **_):
     raise RuntimeError("no C++ compiler found\nand a hundred lines more")
 
 
@@ -101,16 +101,42 @@ def test_compiled_it_is_the_same_training(small_corpus, tmp_path):
     assert final["compiled"].keys() == final["plain"].keys()  # no `_orig_mod.` in any name
 
 
-def test_the_ninth_model_of_a_notebook_is_compiled_too(monkeypatch):
+@pytest.fixture
+def graphs(monkeypatch) -> list[torch.fx.GraphModule]:
+    """What reaches the compiler; traced and guarded as always, but without its minutes."""
+    found = []
+
+    def keep(graph, _):
+        found.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
+    return found
+
+
+def pass_over(forward):
+    _, loss = forward(*torch.zeros(2, 1, 4, dtype=torch.int64))
+    loss.backward()
+    return 1.0
+
+
+def test_the_ninth_model_of_a_notebook_is_compiled_too(graphs):
     """By itself torch gives up on a function that it has compiled eight times."""
-    # Traced and guarded as always, but without the minutes of the C++ compiler.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    config = TrainingConfig(compile=True)
-    for width in range(4, 4 + 2 * 10, 2):
+    for models, width in enumerate(range(4, 4 + 2 * 10, 2), start=1):
         model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=width, block_size=4, vocab_size=5))
+        assert choose_forward(
+            model, TrainingConfig(compile=True), pass_over, 10, None, "fp32"
+        ).compiled
+        assert len(graphs) == models
 
-        def measure(forward):
-            forward(torch.zeros(1, 4, dtype=torch.int64))
-            return 1.0
 
-        assert choose_forward(model, config, measure, 10, None, "fp32").compiled
+@pytest.mark.parametrize("arch", ["gpt2", "modern"])
+def test_a_deep_model_takes_no_longer_to_compile(graphs, arch):
+    shape = {"n_head": 2, "n_embd": 8, "block_size": 4, "vocab_size": 5}
+    model = GPT(GPTConfig(arch=arch, n_layer=12, **shape))
+    compiled = choose_forward(model, TrainingConfig(compile=True), pass_over, 10, None, "fp32").call
+    assert len(graphs) == 1
+    pass_over(compiled)
+    assert len(graphs) == 1
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not any(isinstance(block, torch._dynamo.OptimizedModule) for block in model.blocks)
