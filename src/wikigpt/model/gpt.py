@@ -294,8 +294,12 @@ class GPT(nn.Module):
         x_BTC = self.dropout(x_BTC)
         for i, block in enumerate(self.blocks):
             x_BTC = block(x_BTC, *angles_1TP, cache=cache.layers[i] if cache else None)
-        if cache:
-            x_BTC = x_BTC[:, -1:]
+        return self.predict(x_BTC[:, -1:] if cache else x_BTC, targets_BT)
+
+    def predict(
+        self, x_BTC: torch.Tensor, targets_BT: torch.Tensor | None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """What `forward` returns, from what the last block put out."""
         # The output layer is the input embedding, transposed (Press & Wolf, 2017).
         logits_BTV = F.linear(self.final_norm(x_BTC), self.token_embedding.weight)
         if targets_BT is None:

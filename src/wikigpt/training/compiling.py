@@ -2,10 +2,10 @@
 
 Compiled, the many small operations of a step become a few long ones. Compilation takes up to 50
 seconds, so a short run is over sooner without it; and on a CPU it needs a C++ compiler. So it is
-tried where it can earn its time back, measured, and kept where it is faster. Only the blocks are
-compiled, which are alike: the whole model took half as long again to compile, and was no faster
-(EXPERIMENTS.md, 12). Rejected: to compile the evaluation and the sampling too, which would each
-take as long again, for a few per cent of a run.
+tried where it can earn its time back, measured, and kept where it is faster. Blocks are alike, so
+they are compiled as one, and the output layer with the loss; the whole model in one piece took half
+as long again, and was no faster (EXPERIMENTS.md, 12). Rejected: to compile the evaluation and the
+sampling too, which would each take as long again, for a few per cent of a run.
 
 Compiled code adds up in another order, so the last digits of a loss differ. That is why a run keeps
 what its first part chose, and a resumed one ends with the same bits.
@@ -83,7 +83,7 @@ def choose_forward(
         return Forward(model, False, _why(before), plain)
     started = time.perf_counter()
     try:
-        compiled = _with_compiled_blocks(model)
+        compiled = _compile_parts(model)
         seconds = measure(compiled)
     except Exception as error:  # whatever a compiler may come up with
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -101,14 +101,15 @@ def choose_forward(
     return Forward(compiled, True, gain if before is None else _why(before), seconds)
 
 
-def _with_compiled_blocks(model: GPT) -> GPT:
-    """The same model, of the same weights; in the given one the blocks stay as they are."""
+def _compile_parts(model: GPT) -> GPT:
+    """The same model, of the same weights, that calls compiled parts; the given one stays."""
     # Without it, the ninth model of one notebook would silently not be compiled any more.
     torch.compiler.reset()
+    compiled = copy.copy(model)
     # Shapes never change in training; guessing that they might makes slower code.
     blocks = nn.ModuleList(torch.compile(block, dynamic=False) for block in model.blocks)
-    compiled = copy.copy(model)
     compiled._modules = model._modules | {"blocks": blocks}
+    compiled.predict = torch.compile(model.predict, dynamic=False)
     return compiled
 
 
