@@ -23,10 +23,8 @@ def step():  # 64 MiB, written and freed
 for keep in (False, True):
     if keep:
         keep_freed_memory()
-    for _ in range(5):  # until there is enough to keep
-        step()
     before = faults()
-    for _ in range(5):
+    for _ in range(40):
         step()
     print(faults() - before)
 """
@@ -36,8 +34,9 @@ for keep in (False, True):
 def test_a_step_asks_the_system_for_no_new_pages():
     out = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     by_itself, kept = map(int, out.stdout.split())
-    # Huge pages, where a machine gives them unasked, make fewer faults of both.
-    assert 10 * kept < by_itself, (by_itself, kept)
+    # Huge pages, where a machine gives them unasked, make fewer faults of both. The first steps ask
+    # for what is kept, and now and then a later one, where something small lies in its way.
+    assert 3 * kept < by_itself, (by_itself, kept)
 
 
 def test_bf16_is_taken_where_its_products_are_clearly_faster(monkeypatch):
