@@ -71,7 +71,7 @@ MINUTES = 15
 
 # In steps.
 LENGTHS = {
-    "pieces": [40, 200, 600], "pieces-batch-8": [60, 120], "pieces-wider": [40, 100],
+    "pieces": [40, 200, 450, 600], "pieces-batch-8": [60, 120], "pieces-wider": [40, 100],
     "characters": [60, 1800],
 }  # fmt: skip
 # The lecture's own; nanoGPT's own is 1e-3.
