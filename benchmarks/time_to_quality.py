@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -104,32 +105,36 @@ def measure_speed() -> dict[str, dict[str, float]]:
         name = f"{ours} {steps}"
         # A process of its own, or compiling would find what it needs in memory.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            starts[name] = pool.submit(seconds_to_first_step, config).result()
-        loops[name] = steps_of(config)
+            starts[name], compiled = pool.submit(start_of, config).result()
+        # Its own choice, which another look at the machine might not make again.
+        loops[name] = steps_of(replace(config, training=replace(config.training, compile=compiled)))
     steps = in_turns(loops, steps=2)
     return {name: {"step": steps[name], "start": starts[name]} for name in loops}
 
 
-def seconds_to_first_step(config: Config) -> float:
+def start_of(config: Config) -> tuple[float, bool]:
+    """Seconds before the first step, and whether the model was compiled in them."""
     with tempfile.TemporaryDirectory() as empty:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty  # a compilation is a cold one
         began = time.perf_counter()
-        stream = steps_of(config)
-        first = next(stream)
-        seconds = time.perf_counter() - began - first.seconds
-        stream.close()
-        return seconds
+        stream = train(config, fresh=True, say=lambda _: None)
+        for event in stream:
+            if isinstance(event, events.Preflight):
+                compiled = event.compiled
+                print(
+                    f"{config.name}: {event.parameters:,} parameters, {event.precision}, "
+                    f"compiled: {compiled} ({event.why_compiled})", flush=True,
+                )  # fmt: skip
+            elif isinstance(event, events.Step):
+                seconds = time.perf_counter() - began - event.seconds
+                stream.close()
+                return seconds, compiled
+    raise AssertionError("a run without a step")
 
 
 def steps_of(config: Config) -> Iterator[events.Step]:
-    for event in train(config, fresh=True, say=lambda _: None):
-        if isinstance(event, events.Preflight):
-            print(
-                f"{config.name}: {event.parameters:,} parameters, {event.precision}, compiled: "
-                f"{event.compiled} ({event.why_compiled})", flush=True,
-            )  # fmt: skip
-        elif isinstance(event, events.Step):
-            yield event
+    stream = train(config, fresh=True, say=lambda _: None)
+    return (event for event in stream if isinstance(event, events.Step))
 
 
 def curve_of_classic(name: str, rate: float, steps: int, seed: int) -> list[list[float]]:
