@@ -25,8 +25,8 @@ from wikigpt.errors import UserError
 from wikigpt.model.gpt import GPT
 from wikigpt.training import ranks
 
-# A first compilation took 23 to 30 s on two CPU cores, but up to 50 on slow ones; one that finds its
-# parts on the disk 1 to 8.
+# A first compilation took 23 to 30 s on two CPU cores, but up to 50 on slow ones; one that finds
+# its parts on the disk 1 to 8.
 SECONDS = 28
 # The share of a step's time that it can be hoped to save. RMSNorm and rotary positions are many
 # small operations, where LayerNorm is one; measured in bf16, on CPUs with units for it: 0.16 for
