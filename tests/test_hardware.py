@@ -24,7 +24,7 @@ for keep in (False, True):
     if keep:
         keep_freed_memory()
     before = faults()
-    for _ in range(40):
+    for _ in range(100):
         step()
     print(faults() - before)
 """
@@ -36,7 +36,7 @@ def test_a_step_asks_the_system_for_no_new_pages():
     by_itself, kept = map(int, out.stdout.split())
     # Huge pages, where a machine gives them unasked, make fewer faults of both. The first steps ask
     # for what is kept, and now and then a later one, where something small lies in its way.
-    assert 3 * kept < by_itself, (by_itself, kept)
+    assert 10 * kept < by_itself, (by_itself, kept)
 
 
 def test_bf16_is_taken_where_its_products_are_clearly_faster(monkeypatch):

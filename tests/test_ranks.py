@@ -228,29 +228,31 @@ def test_what_the_first_can_not_do_ends_them_both(small_corpus, tmp_path, start_
     assert said.count("\n") == 1
 
 
-# Ends without the interpreter's own end, which aborted once in a great many runs: groups that FSDP
-# holds still have threads then.
 SHARED_OUT = """
-import os, torch, torch.distributed as dist
+import torch, torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from wikigpt.config import GPTConfig
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import to_transformers
 from wikigpt.training.gpt_trainer import gathered
+
+def share_and_gather():
+    mesh = dist.init_device_mesh("cpu", (2,))
+    torch.manual_seed(1)
+    shape = GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=8, vocab_size=50)
+    twin = to_transformers(GPT(shape))
+    before = {name: weight.clone() for name, weight in twin.state_dict().items()}
+    assert gathered(twin) is twin
+    for block in twin.transformer.h:
+        fully_shard(block, mesh=mesh)
+    fully_shard(twin, mesh=mesh)
+    assert twin.transformer.wte.weight.to_local().numel() < before["transformer.wte.weight"].numel()
+    after = gathered(twin).state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
 dist.init_process_group("gloo")
-mesh = dist.init_device_mesh("cpu", (2,))
-torch.manual_seed(1)
-twin = to_transformers(GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=8, vocab_size=50)))
-before = {name: weight.clone() for name, weight in twin.state_dict().items()}
-assert gathered(twin) is twin
-for block in twin.transformer.h:
-    fully_shard(block, mesh=mesh)
-fully_shard(twin, mesh=mesh)
-assert twin.transformer.wte.weight.to_local().numel() < before["transformer.wte.weight"].numel()
-after = gathered(twin).state_dict()
-assert all(torch.equal(after[name], weight) for name, weight in before.items())
+share_and_gather()  # what it made is gone before the processes part
 dist.destroy_process_group()
-os._exit(0)
 """
 
 
