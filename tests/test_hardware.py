@@ -42,7 +42,8 @@ def test_a_step_asks_the_system_for_no_new_pages():
 def test_bf16_is_taken_where_its_products_are_clearly_faster(monkeypatch):
     for ratio, expected in ((1.4, "fp32"), (1.6, "bf16")):
         speeds = {torch.float32: 1e9, torch.bfloat16: ratio * 1e9}
-        monkeypatch.setattr(hardware, "matmul_flops", lambda _, dtype, its=speeds: its[dtype])
+        measured = lambda _, dtypes, its=speeds: [its[dtype] for dtype in dtypes]  # noqa: E731
+        monkeypatch.setattr(hardware, "matmul_flops", measured)
         found = detect(TrainingConfig(device="cpu"))
         assert (found.precision, found.peak_flops) == (expected, speeds[
             torch.bfloat16 if expected == "bf16" else torch.float32
@@ -50,3 +51,25 @@ def test_bf16_is_taken_where_its_products_are_clearly_faster(monkeypatch):
         assert f"{ratio}x the speed of fp32" in found.why
         for asked in ("fp32", "bf16"):
             assert detect(TrainingConfig(device="cpu", precision=asked)).precision == asked
+
+
+@pytest.mark.parametrize("busy", [(0.0, 0.3), (0.1, 0.4)], ids=["at first", "later"])
+def test_other_work_that_comes_and_goes_does_not_change_the_ratio(monkeypatch, busy):
+    now = 0.0
+
+    class Matrix:
+        def __init__(self, dtype=torch.float32):
+            self.seconds = 0.001 if dtype == torch.bfloat16 else 0.002
+
+        def to(self, dtype):
+            return Matrix(dtype)
+
+        def __matmul__(self, _):
+            nonlocal now
+            now += self.seconds * (20 if busy[0] <= now < busy[1] else 1)
+
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: Matrix())
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now)
+    dtypes = [torch.float32, torch.bfloat16]
+    fp32, bf16 = hardware.matmul_flops(torch.device("cpu"), dtypes)
+    assert fp32 == pytest.approx(2 * 512**3 / 0.002) and bf16 == pytest.approx(2 * fp32)

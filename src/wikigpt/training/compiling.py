@@ -52,7 +52,7 @@ class Forward:
 def choose_forward(
     model: GPT,
     config: TrainingConfig,
-    measure: Callable[[Callable[..., Any]], float],
+    measure: Callable[..., list[float]],
     passes: int,
     before: bool | None,
     precision: str,
@@ -60,7 +60,8 @@ def choose_forward(
     """The model as it is, or compiled.
 
     Args:
-        measure: does some forward and backward passes, and tells the seconds of the fastest.
+        measure: does some forward and backward passes with each forward that it is given, in
+            turns, and tells the seconds of each one's fastest.
         passes: how many the run has yet to do.
         before: what an earlier part of the run chose; None in the first.
         precision: `bf16` or `fp32`, of the matrix products.
@@ -68,7 +69,7 @@ def choose_forward(
     Raises:
         UserError: it fails, and the config or an earlier part of the run says that it must be.
     """
-    plain = measure(model)
+    (plain,) = measure(model)
     if config.engine == "trainer":
         return Forward(model, False, "the own loop alone does that", plain)
     wish = config.compile if before is None else before
@@ -85,7 +86,10 @@ def choose_forward(
     started = time.perf_counter()
     try:
         compiled = _compile_parts(model)
-        seconds = measure(compiled)
+        measure(compiled)  # the first pass compiles
+        took = time.perf_counter() - started
+        # Again, and in turns: the machine may have been busier before, or may be now.
+        plain, seconds = measure(model, compiled)
     except Exception as error:  # whatever a compiler may come up with
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if wish == "auto":
@@ -94,7 +98,6 @@ def choose_forward(
             f"torch.compile fails here ({reason}), and {_must(before)}; install a C++ compiler, or "
             "train under another name with compile=false."
         ) from None
-    took = time.perf_counter() - started
     ratio = ranks.from_first(plain / seconds)
     gain = f"a pass runs at {ratio:.2f}x the speed, after {took:.0f} s of compiling"
     if wish == "auto" and ratio < 1.05:

@@ -1,8 +1,10 @@
 """What this machine has, measured: the device, the faster precision, the peak for MFU."""
 
 import ctypes
+import math
 import platform
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -46,32 +48,38 @@ def pick_device(wish: str) -> torch.device:
 def detect(config: TrainingConfig) -> Hardware:
     """The device to train on, and the precision with the reason for it."""
     device = pick_device(config.device)
-    fp32 = matmul_flops(device, torch.float32)
-    if config.precision == "fp32":
-        return Hardware(device, "fp32", "asked for", fp32)
-    bf16 = matmul_flops(device, torch.bfloat16)
-    if config.precision == "bf16":
-        return Hardware(device, "bf16", "asked for", bf16)
+    dtypes = {"fp32": [torch.float32], "bf16": [torch.bfloat16]}
+    if config.precision != "auto":
+        (speed,) = matmul_flops(device, dtypes[config.precision])
+        return Hardware(device, config.precision, "asked for", speed)
+    fp32, bf16 = matmul_flops(device, dtypes["fp32"] + dtypes["bf16"])
     ratio = f"a bf16 matrix product runs at {bf16 / fp32:.1f}x the speed of fp32 here"
     if bf16 >= WORTHWHILE * fp32:
         return Hardware(device, "bf16", ratio, bf16)
     return Hardware(device, "fp32", ratio, fp32)
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
-    """The best speed of a square matrix product, in FLOP/s, over about `seconds`."""
+def matmul_flops(
+    device: torch.device, dtypes: Sequence[torch.dtype], seconds: float = 0.4
+) -> list[float]:
+    """The best speed of a square matrix product in each precision, in FLOP/s.
+
+    They take turns for about `seconds`: other work on the machine comes and goes, and would slow
+    one of them down if each had its own time.
+    """
     n = 512 if device.type == "cpu" else 4096
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    best, deadline = float("inf"), time.perf_counter() + seconds
+    pairs = [[torch.randn(n, n, device=device).to(dtype) for _ in range(2)] for dtype in dtypes]
+    best, deadline = [math.inf] * len(pairs), time.perf_counter() + seconds
     rounds = 0
-    while rounds < 3 or time.perf_counter() < deadline:
-        start = time.perf_counter()
-        a @ b
-        synchronize(device)
-        if rounds:  # the first also pays for start-up
-            best = min(best, time.perf_counter() - start)
+    while rounds < 8 or time.perf_counter() < deadline:
+        for i, (a, b) in enumerate(pairs):
+            start = time.perf_counter()
+            a @ b
+            synchronize(device)
+            if rounds:  # the first also pays for start-up
+                best[i] = min(best[i], time.perf_counter() - start)
         rounds += 1
-    return 2 * n**3 / best
+    return [2 * n**3 / its for its in best]
 
 
 def synchronize(device: torch.device) -> None:

@@ -37,18 +37,20 @@ def preflight(
     random = checkpoint.random_state()
     losses = []
 
-    def measure(forward: Callable[..., Any]) -> float:
-        seconds = []
-        # The first also pays for start-up.
-        for ids, targets in _micro_batches(config, data, done_steps, 3):
-            start = time.perf_counter()
-            with hardware.autocast():
-                _, loss = forward(ids.to(hardware.device), targets.to(hardware.device))
-            loss.backward()
-            losses.append(loss.item())
-            seconds.append(time.perf_counter() - start)
+    def measure(*forwards: Callable[..., Any]) -> list[float]:
+        best = [math.inf] * len(forwards)
+        batches = _micro_batches(config, data, done_steps, 3 * len(forwards))
+        for turn, (ids, targets) in enumerate(batches):
+            for i, forward in enumerate(forwards):
+                start = time.perf_counter()
+                with hardware.autocast():
+                    _, loss = forward(ids.to(hardware.device), targets.to(hardware.device))
+                loss.backward()
+                losses.append(loss.item())
+                if turn:  # the first also pays for start-up
+                    best[i] = min(best[i], time.perf_counter() - start)
         model.zero_grad(set_to_none=True)
-        return min(seconds)
+        return best
 
     passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps
     forward = choose_forward(model, settings, measure, passes, compiled, hardware.precision)
