@@ -1,9 +1,11 @@
-"""What two details of a step bring, at the shape of configs/five-minutes.yaml.
+"""What some details of a step bring, at the shape of configs/five-minutes.yaml.
 
     python benchmarks/step_speed.py
 
 - Muon: a step of torch.optim.Muon, whose products always run in bf16, beside ours in fp32 and in
   bf16, and AdamW's, in turns, in one process;
+- attention: PyTorch's kernel and plain products in rows (model/attention.py), forward and backward,
+  alone and in a pass of the whole model, compiled too; in turns, in one process;
 - memory: forward and backward passes with the memory of the last pass kept, as `train` does it on
   a CPU, and without. That can't be taken back within a process, so processes take turns.
 """
@@ -15,11 +17,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 
 import torch
+import torch.nn.functional as F
 
 from wikigpt.config import load_config, with_vocabulary
-from wikigpt.model import GPT
+from wikigpt.model import GPT, attention
+from wikigpt.training.compiling import compile_parts
 from wikigpt.training.hardware import detect, keep_freed_memory
 from wikigpt.training.muon import Muon
 from wikigpt.training.optim import _hidden_matrices
@@ -61,6 +67,55 @@ def optimizers(rounds: int) -> None:
     for name, its in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(first, its, strict=True))
         print(f"{name:<20}{statistics.median(its):>9.4f} s a step{ratio:>8.1f} times as fast")
+
+
+def attention_alone(rounds: int) -> None:
+    ways = {
+        "kernel": partial(F.scaled_dot_product_attention, is_causal=True),
+        "in rows": attention.attend_in_rows,
+    }
+    for dtype, length in product((torch.bfloat16, torch.float32), (128, 256, 512, 1024)):
+        # As they lie in a model; the same number of tokens each time.
+        q, k, v = (
+            torch.randn(4096 // length, length, 3, 64, dtype=dtype).transpose(1, 2).requires_grad_()
+            for _ in range(3)
+        )
+
+        def there_and_back(way: Callable, q=q, k=k, v=v) -> None:
+            torch.autograd.grad(way(q, k, v).sum(), (q, k, v))
+
+        calls = {name: partial(there_and_back, way) for name, way in ways.items()}
+        print_turns(f"{dtype}, {length} tokens", calls, rounds)
+
+
+def attention_in_a_pass(rounds: int) -> None:
+    model = make_model()
+    hardware = detect(load_config(CONFIG).training)
+    ids_BT = torch.randint(model.config.vocab_size, (16, 256))
+
+    def one(forward: Callable, short: int) -> None:
+        attention.SHORT = short
+        with hardware.autocast():
+            _, loss = forward(ids_BT, ids_BT)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    # The compiler keeps code for each value of SHORT.
+    for name, forward in (("not compiled", model), ("compiled", compile_parts(model))):
+        calls = {"kernel": partial(one, forward, 0), "in rows": partial(one, forward, 512)}
+        print_turns(f"a pass in {hardware.precision}, {name}", calls, rounds)
+
+
+def print_turns(what: str, calls: dict[str, Callable], rounds: int) -> None:
+    """The median seconds of each, and the median of the first one's over the second's."""
+    seconds = {name: [] for name in calls}
+    for turn, (name, call) in product(range(rounds + 2), calls.items()):
+        taken = timed(call)
+        if turn > 1:
+            seconds[name].append(taken)
+    ratio = statistics.median(a / b for a, b in zip(*seconds.values(), strict=True))
+    figures = ", ".join(f"{name} {statistics.median(s):.4f} s" for name, s in seconds.items())
+    print(f"{what:<34}{figures}: {ratio:.2f} times as fast")
 
 
 def passes(keep: bool, n: int = 6) -> None:
@@ -110,7 +165,10 @@ def main() -> None:
         passes(options.passes == "True")
         return
     print(f"{torch.get_num_threads()} threads")
+    keep_freed_memory()  # as `train` does
     optimizers(options.rounds)
+    attention_alone(options.rounds)
+    attention_in_a_pass(options.rounds)
     memory(options.rounds)
 
 

@@ -2,8 +2,8 @@
 
 Names carry their shape: B sequences in a batch, T tokens in a sequence, C channels (n_embd),
 H heads, K heads of keys and values, D channels a head, P pairs of them (D / 2), V tokens in the
-vocabulary, S tokens in a cache (kv_cache.py; generation alone has one). `x_BTC` is therefore a
-tensor of shape (B, T, C); a comment about shapes can go stale, a name can't.
+vocabulary, S tokens that R queries can see. `x_BTC` is therefore a tensor of shape (B, T, C); a
+comment about shapes can go stale, a name can't.
 
 arch="gpt2" is the model of Radford et al. (2019), "Language Models are Unsupervised Multitask
 Learners": pre-norm LayerNorm, learned positions, GELU (tanh form), biases, input and output
@@ -25,29 +25,8 @@ from torch import nn
 
 from wikigpt.config import GPTConfig
 from wikigpt.errors import UserError
+from wikigpt.model.attention import attend
 from wikigpt.model.kv_cache import KVCache, LayerCache
-
-
-def attend(
-    q_BHTD: torch.Tensor,
-    k_BKTD: torch.Tensor,
-    v_BKTD: torch.Tensor,
-    cache: LayerCache | None,
-    dropout: float = 0.0,
-) -> torch.Tensor:
-    """softmax(q kᵀ / √D, future masked) v, without ever storing the T x T matrix: y_BHTD.
-
-    With a cache, the T new tokens see those that it holds too.
-    """
-    shared = q_BHTD.shape[1] != k_BKTD.shape[1]
-    if cache is None:
-        return F.scaled_dot_product_attention(
-            q_BHTD, k_BKTD, v_BKTD, is_causal=True, dropout_p=dropout, enable_gqa=shared
-        )
-    k_BKSD, v_BKSD, visible_B1TS = cache.extend(k_BKTD, v_BKTD)
-    return F.scaled_dot_product_attention(
-        q_BHTD, k_BKSD, v_BKSD, attn_mask=visible_B1TS, enable_gqa=shared
-    )
 
 
 class CausalSelfAttention(nn.Module):

@@ -85,7 +85,7 @@ def choose_forward(
         return Forward(model, False, _why(before), plain)
     started = time.perf_counter()
     try:
-        compiled = _compile_parts(model)
+        compiled = compile_parts(model)
         measure(compiled)  # the first pass compiles
         took = time.perf_counter() - started
         # Again, and in turns: the machine may have been busier before, or may be now.
@@ -105,7 +105,7 @@ def choose_forward(
     return Forward(compiled, True, gain if before is None else _why(before), seconds)
 
 
-def _compile_parts(model: GPT) -> GPT:
+def compile_parts(model: GPT) -> GPT:
     """The same model, of the same weights, that calls compiled parts; the given one stays."""
     # Without it, the ninth model of one notebook would silently not be compiled any more.
     torch.compiler.reset()
