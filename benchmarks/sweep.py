@@ -1,23 +1,39 @@
 """The sweeps behind the recipes: which value of each setting is best, at equal tokens.
 
-    python benchmarks/sweep.py matrices --seeds 1 2 3      # train what is not there yet
-    python benchmarks/sweep.py --table                     # what is there so far
-    python benchmarks/sweep.py batch --speed               # tokens per second of each, in turns
+    python benchmarks/sweep.py learning_rate n_head --seeds 1 2 3   # train what is not there yet
+    python benchmarks/sweep.py --table                              # what is there so far
+    python benchmarks/sweep.py micro_batch_size --speed             # tokens per second, in turns
 
-A group changes one setting of a base recipe, the rest stays. What a run reaches does not depend on
-how busy the machine was; what a setting costs in time is measured apart (`--speed`), in turns in
-one process. Where settings differ in speed, it takes both to choose. Only `five minutes` compares
-at equal time: there each shape has the steps that it can do.
+A group changes one setting of configs/one-minute.yaml, the rest stays. What a run reaches does not
+depend on how busy the machine was; what a setting costs in time is measured apart (`--speed`), in
+turns in one process. Where settings differ in speed, it takes both to choose. Only `five minutes`,
+which is older than that recipe, compares at equal time: there each shape has the steps that it can
+do.
 """
 
 import argparse
 import itertools
 from pathlib import Path
 
+import yaml
 from kept import KeptRuns, mean_and_spread, seconds_per_step
 
-# Characters, and as many parameters as the classic recipes.
-SMALL = {
+from wikigpt.config import find_root
+
+
+def recipe(name: str) -> dict:
+    """The settings of a file of configs/ that decide what is learnt."""
+    text = (find_root() / "configs" / name).read_text(encoding="utf-8")
+    sections = yaml.safe_load(text)
+    del sections["training"]["eval_interval"]
+    tokenizer = {f"tokenizer.{key}": value for key, value in sections["tokenizer"].items()}
+    return tokenizer | sections["model"] | sections["training"]
+
+
+MINUTE = recipe("one-minute.yaml")
+
+# What the shapes for five minutes were tried with.
+EARLIER = {
     "arch": "modern", "activation": "relu2", "n_layer": 2, "n_head": 2, "n_embd": 128,
     "block_size": 256, "intermediate_size": 384, "optimizer": "muon", "schedule": "wsd",
     "learning_rate": 0.01, "embedding_learning_rate": 0.01, "vector_learning_rate": 0.01,
@@ -33,7 +49,7 @@ def in_five_minutes(n_layer: int, n_embd: int, steps: int, vocab_size: int = 0, 
         "intermediate_size": -(-n_embd * 8 // (3 * 64)) * 64, "learning_rate": 0.02,
     }  # fmt: skip
     bpe = {"tokenizer.kind": "bpe", "tokenizer.vocab_size": vocab_size} if vocab_size else {}
-    return SMALL | shape | bpe | more
+    return EARLIER | shape | bpe | more
 
 
 # The steps are what two cores of a Xeon with AMX do in 300 s, by the speed of compiled passes.
@@ -52,34 +68,39 @@ def one_at_a_time(base: dict, key: str, values: list) -> dict[str, dict]:
 
 
 GROUPS: dict[str, dict[str, dict]] = {
-    "matrices": one_at_a_time(SMALL, "learning_rate", [0.005, 0.01, 0.02, 0.04, 0.08]),
-    "embeddings": one_at_a_time(SMALL, "embedding_learning_rate", [0.003, 0.01, 0.03, 0.1, 0.3]),
-    "decay": one_at_a_time(SMALL, "decay_fraction", [0.3, 0.5, 0.8, 1.0]),
-    "batch": {
-        f"micro_batch_size={size}": SMALL | {"micro_batch_size": size, "max_steps": 9600 // size}
+    key: one_at_a_time(MINUTE, key, values)
+    for key, values in {
+        "learning_rate": [0.01, 0.02, 0.04],
+        "embedding_learning_rate": [0.01, 0.03, 0.1, 0.3],
+        "vector_learning_rate": [0.01, 0.03, 0.1],
+        "decay_fraction": [0.25, 0.5, 1.0],
+        "n_head": [1, 2, 4],
+        "activation": ["silu", "relu2"],
+        "weight_decay": [0.0, 0.1],
+        "beta2": [0.95, 0.99],
+    }.items()
+} | {
+    "micro_batch_size": {
+        f"micro_batch_size={size}": MINUTE | {"micro_batch_size": size, "max_steps": 6400 // size}
         for size in (8, 16, 32)
     },
-    "activation": one_at_a_time(SMALL, "activation", ["silu", "relu2"]),
-    "heads": one_at_a_time(SMALL, "n_head", [1, 2, 4]),
-    "beta2": one_at_a_time(SMALL, "beta2", [0.95, 0.99]),
-    "weight decay": one_at_a_time(SMALL, "weight_decay", [0.0, 0.03, 0.1]),
     "five minutes": FIVE,
     "five minutes, rate": one_at_a_time(
         FIVE["bpe 2048, 3 x 192"], "learning_rate", [0.01, 0.02, 0.005]
     ),
-}
+}  # fmt: skip
 
 
 def table(runs: KeptRuns) -> str:
     lines = [
-        f"{'group':<20}{'variant':<32}{'steps':>6}{'parameters':>12}{'bits/byte':>16}{'seeds':>7}"
+        f"{'group':<25}{'variant':<32}{'steps':>6}{'parameters':>12}{'bits/byte':>16}{'seeds':>7}"
     ]
     for group, variants in GROUPS.items():
         for name, settings in variants.items():
             if its := runs.of(settings):
                 score = mean_and_spread(runs.scores(settings))
                 lines.append(
-                    f"{group:<20}{name:<32}{settings['max_steps']:>6}"
+                    f"{group:<25}{name:<32}{settings['max_steps']:>6}"
                     f"{its[0]['parameters']:>12,}{score:>16}{len(its):>7}"
                 )
     return "\n".join(lines)
