@@ -1,4 +1,4 @@
-"""Tokens per second of `train`, by either engine, beside two plain loops, in turns, in one process.
+"""Tokens per second of `train`, by either engine, beside two plain loops, in turns.
 
     python benchmarks/loop_speed.py
 
@@ -9,25 +9,29 @@
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around its twin, GPT2LMHeadModel or Qwen3ForCausalLM.
 
-Memory that `train` keeps (training/hardware.py) is kept for all of them, as they share a process.
+Each has a process of its own. In one process they slow each other down: our Trainer runs in a
+thread, and once a process has more OpenMP threads than cores, GNU's OpenMP lets them sleep between
+two products in place of waiting awake; on two cores that cost ours a quarter and more.
 
 Machines are noisy: what counts are the ratios, and each ratio is the median over rounds in which
-they took turns. The share of the CPU that this process got is printed. All of it is done with two
-sizes of GPT-2 and with the modern shape and batch of configs/five-minutes.yaml, with characters as
-tokens and AdamW; about six minutes in all on two quiet cores.
+they took turns. The share of the cores that a process got in its turns is printed. All of it is
+done with two sizes of GPT-2 and with the modern shape and batch of configs/five-minutes.yaml, with
+characters as tokens and AdamW; about six minutes in all on two quiet cores.
 """
 
 import argparse
-import os
+import itertools
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import torch
 
 from wikigpt.blocks.prepare import prepare
-from wikigpt.config import load_config, with_vocabulary
+from wikigpt.config import Config, load_config, with_vocabulary
 from wikigpt.model import GPT
 from wikigpt.model.twin import to_transformers
 from wikigpt.training import events, train
@@ -64,8 +68,8 @@ def plain_loop(model: torch.nn.Module, stream: torch.Tensor, batch: int, block: 
     return steps
 
 
-def our_loop(config) -> Callable:
-    stream = train(config, fresh=True)
+def our_loop(config: Config) -> Callable:
+    stream = train(config, fresh=True, say=lambda _: None)
 
     def steps(n: int) -> None:
         while n:
@@ -74,65 +78,97 @@ def our_loop(config) -> Callable:
     return steps
 
 
+def loop(name: str, config: Config) -> Callable:
+    if not name.startswith("plain"):
+        return our_loop(config)
+    data = prepare(config)
+    stream = torch.from_numpy(data.train.tokens(0, 10**9))
+    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
+    if name == "plain, transformers":
+        model = to_transformers(model)
+        model.config.use_cache = False
+    return plain_loop(model, stream, config.training.micro_batch_size, config.model.block_size)
+
+
+def serve(name: str, config: Config, n: int, asked: Connection) -> None:
+    """Do n steps each time that it is asked to; tell the seconds, and those of the CPU."""
+    steps = loop(name, config)
+    while asked.recv():
+        start, cpu = time.perf_counter(), time.process_time()
+        steps(n)
+        asked.send((time.perf_counter() - start, time.process_time() - cpu))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     for name in options.models:
+        print(name)
         compare(*MODELS[name], options.rounds)
 
 
 def compare(shape: dict, steps_a_turn: int, rounds: int) -> None:
+    variants = {
+        "ours": {},
+        "ours, at its best": {"precision": "bf16", "compile": True},
+        "Trainer": {"engine": "trainer"},
+        "Trainer, dropout 0.1": {"engine": "trainer", "dropout": 0.1},
+        "plain, our model": {},
+        "plain, transformers": {},
+    }
+    if shape.get("arch") == "modern":
+        del variants["Trainer, dropout 0.1"]  # Qwen3 has none
     with tempfile.TemporaryDirectory() as runs:
-        variants = {
-            "ours": {},
-            "ours, at its best": {"precision": "bf16", "compile": True},
-            "Trainer": {"engine": "trainer"},
-            "Trainer, dropout 0.1": {"engine": "trainer", "dropout": 0.1},
-        }
-        if shape.get("arch") == "modern":
-            del variants["Trainer, dropout 0.1"]  # Qwen3 has none
-        plain = {"precision": "fp32", "compile": False, "runs_dir": runs, "device": "cpu",
-                 "eval_interval": 10**9, "max_steps": 10**9}  # fmt: skip
-        configs = {
-            name: load_config("configs/char-gpt.yaml", name=f"run-{n}", **(plain | shape | variant))
-            for n, (name, variant) in enumerate(variants.items())
-        }
-        config = configs["ours"]
-        data = prepare(config)
-        stream = torch.from_numpy(data.train.tokens(0, 10**9))
-        batch, block = config.training.micro_batch_size, config.model.block_size
-        model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
-        twin = to_transformers(model)
-        twin.config.use_cache = False
-        loops = {
-            **{name: our_loop(variant) for name, variant in configs.items()},
-            "plain, our model": plain_loop(model, stream, batch, block),
-            "plain, transformers": plain_loop(twin, stream, batch, block),
-        }
-        speeds = {name: [] for name in loops}
-        started, cpu = time.perf_counter(), time.process_time()
-        for turn in range(rounds + 1):
-            for name, steps in loops.items():
-                start = time.perf_counter()
-                steps(steps_a_turn)
-                tokens = steps_a_turn * batch * block
-                if turn:  # the first round warms up
-                    speeds[name].append(tokens / (time.perf_counter() - start))
-        wall = time.perf_counter() - started
-        share = (time.process_time() - cpu) / wall / (os.cpu_count() or 1)
-        loops.clear()  # closes the runs while their folders are there
+        settings = {"precision": "fp32", "compile": False, "runs_dir": runs, "device": "cpu",
+                    "eval_interval": 10**9, "max_steps": 10**9}  # fmt: skip
+        speeds, busy = take_turns(
+            {
+                name: load_config(
+                    "configs/char-gpt.yaml", name=f"run-{n}", **(settings | shape | variant)
+                )
+                for n, (name, variant) in enumerate(variants.items())
+            },
+            steps_a_turn,
+            rounds,
+        )
     print(
-        f"{model.n_parameters:,} parameters, batch {batch} x {block}, fp32 but for our best, "
-        f"{torch.get_num_threads()} threads, {steps_a_turn} steps a turn; CPU share {share:.0%}"
+        f"fp32 but for our best, {torch.get_num_threads()} threads, {steps_a_turn} steps a turn; "
+        f"they got {busy:.0%} of the cores"
     )
     for name, values in speeds.items():
-        ratios = [a / b for a, b in zip(speeds["ours"], values, strict=True)]
+        ratios = [a / b for a, b in zip(speeds["ours, at its best"], values, strict=True)]
         print(
-            f"{name:<20} {statistics.median(values):>9,.0f} tokens/s   ours / this: "
+            f"{name:<20} {statistics.median(values):>9,.0f} tokens/s   our best / this: "
             f"{statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
         )
+
+
+def take_turns(
+    configs: dict[str, Config], n: int, rounds: int
+) -> tuple[dict[str, list[float]], float]:
+    """Tokens per second of each in each round, and the share of the cores that they got."""
+    context = multiprocessing.get_context("spawn")
+    ends, processes = {}, []
+    for name, config in configs.items():
+        prepare(config, say=lambda _: None)
+        ends[name], its = context.Pipe()
+        processes.append(context.Process(target=serve, args=(name, config, n, its), daemon=True))
+        processes[-1].start()
+    speeds, shares = {name: [] for name in ends}, []
+    for turn, (name, end) in itertools.product(range(rounds + 2), ends.items()):
+        end.send(True)
+        seconds, cpu = end.recv()
+        if turn > 1:  # the first two rounds warm up, and compile
+            training = configs[name].training
+            tokens = n * training.micro_batch_size * configs[name].model.block_size
+            speeds[name].append(tokens / seconds)
+            shares.append(cpu / seconds / torch.get_num_threads())
+    for end, process in zip(ends.values(), processes, strict=True):
+        end.send(False)
+        process.join()
+    return speeds, statistics.mean(shares)
 
 
 if __name__ == "__main__":

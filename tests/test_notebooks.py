@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from conftest import ROOT, tiny_config
+from conftest import ROOT, has_compiler, tiny_config
 from fake_hub import FakeHub
 from fake_kaggle import FakeKaggle
 from stand_in import forget_credentials
@@ -38,7 +38,7 @@ SMALL = {
     },
     "07_what_makes_it_fast": {
         "classic_steps": 1, "our_steps": 4, "n_layer": 1, "n_head": 1, "n_embd": 32,
-        "compile_model": False,
+        "compile_model": has_compiler,
     },
     "08_generate_and_evaluate": {
         "run": "small", "timed_tokens": 8, "pairs_each": 2,

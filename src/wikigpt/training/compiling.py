@@ -47,6 +47,8 @@ class Forward:
     why: str
     seconds: float
     """Of one forward and backward pass over a micro-batch."""
+    compile_seconds: float = 0.0
+    """What the compilation took."""
 
 
 def choose_forward(
@@ -102,7 +104,7 @@ def choose_forward(
     gain = f"a pass runs at {ratio:.2f}x the speed, after {took:.0f} s of compiling"
     if wish == "auto" and ratio < 1.05:
         return Forward(model, False, gain, plain)
-    return Forward(compiled, True, gain if before is None else _why(before), seconds)
+    return Forward(compiled, True, gain if before is None else _why(before), seconds, took)
 
 
 def compile_parts(model: GPT) -> GPT:
