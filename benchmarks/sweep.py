@@ -75,7 +75,7 @@ GROUPS: dict[str, dict[str, dict]] = {
         "vector_learning_rate": [0.01, 0.03, 0.1],
         "decay_fraction": [0.25, 0.5, 1.0],
         "n_head": [1, 2, 4],
-        "activation": ["silu", "relu2"],
+        "activation": ["relu2"],  # the recipe has SiLU, by default
         "weight_decay": [0.0, 0.1],
         "beta2": [0.95, 0.99],
     }.items()
