@@ -48,11 +48,11 @@ def pick_device(wish: str) -> torch.device:
 def detect(config: TrainingConfig) -> Hardware:
     """The device to train on, and the precision with the reason for it."""
     device = pick_device(config.device)
-    dtypes = {"fp32": [torch.float32], "bf16": [torch.bfloat16]}
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if config.precision != "auto":
-        (speed,) = matmul_flops(device, dtypes[config.precision])
+        (speed,) = matmul_flops(device, [dtypes[config.precision]])
         return Hardware(device, config.precision, "asked for", speed)
-    fp32, bf16 = matmul_flops(device, dtypes["fp32"] + dtypes["bf16"])
+    fp32, bf16 = matmul_flops(device, list(dtypes.values()))
     ratio = f"a bf16 matrix product runs at {bf16 / fp32:.1f}x the speed of fp32 here"
     if bf16 >= WORTHWHILE * fp32:
         return Hardware(device, "bf16", ratio, bf16)
