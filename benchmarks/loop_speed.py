@@ -9,9 +9,10 @@
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around its twin, GPT2LMHeadModel or Qwen3ForCausalLM.
 
-Each has a process of its own. In one process they slow each other down: our Trainer runs in a
-thread, and once a process has more OpenMP threads than cores, GNU's OpenMP lets them sleep between
-two products in place of waiting awake; on two cores that cost ours a quarter and more.
+Each has a process of its own. In one process they slow each other down: beside our Trainer, which
+runs in a thread, ours came to three quarters of its speed on two cores, and used one and a half of
+them. Probably that is GNU's OpenMP, whose threads sleep between two products, in place of waiting
+awake, once a process has more of them than cores.
 
 Machines are noisy: what counts are the ratios, and each ratio is the median over rounds in which
 they took turns. The share of the cores that a process got in its turns is printed. All of it is
