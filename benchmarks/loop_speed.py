@@ -157,6 +157,7 @@ def take_turns(
         ends[name], its = context.Pipe()
         processes.append(context.Process(target=serve, args=(name, config, n, its), daemon=True))
         processes[-1].start()
+        its.close()  # or one that fails would be waited for
     speeds, shares = {name: [] for name in ends}, []
     for turn, (name, end) in itertools.product(range(rounds + 2), ends.items()):
         end.send(True)

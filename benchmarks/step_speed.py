@@ -44,6 +44,16 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def in_turns(calls: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round, but for two rounds before."""
+    seconds = {name: [] for name in calls}
+    for turn, (name, call) in product(range(rounds + 2), calls.items()):
+        taken = timed(call)
+        if turn > 1:  # they make the optimizers' state, and compile
+            seconds[name].append(taken)
+    return seconds
+
+
 def optimizers(rounds: int) -> None:
     contenders = {
         "torch.optim.Muon": lambda its: torch.optim.Muon(its, lr=0.02),
@@ -57,12 +67,7 @@ def optimizers(rounds: int) -> None:
         for matrix in matrices:
             matrix.grad = torch.randn_like(matrix)
         steps[name] = make(matrices).step
-    seconds = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            taken = timed(step)
-            if turn:  # the first also makes the state
-                seconds[name].append(taken)
+    seconds = in_turns(steps, rounds)
     first = seconds["torch.optim.Muon"]
     for name, its in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(first, its, strict=True))
@@ -108,11 +113,7 @@ def attention_in_a_pass(rounds: int) -> None:
 
 def print_turns(what: str, calls: dict[str, Callable], rounds: int) -> None:
     """The median seconds of each, and the median of the first one's over the second's."""
-    seconds = {name: [] for name in calls}
-    for turn, (name, call) in product(range(rounds + 2), calls.items()):
-        taken = timed(call)
-        if turn > 1:
-            seconds[name].append(taken)
+    seconds = in_turns(calls, rounds)
     ratio = statistics.median(a / b for a, b in zip(*seconds.values(), strict=True))
     figures = ", ".join(f"{name} {statistics.median(s):.4f} s" for name, s in seconds.items())
     print(f"{what:<34}{figures}: {ratio:.2f} times as fast")

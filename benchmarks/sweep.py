@@ -15,16 +15,14 @@ import argparse
 import itertools
 from pathlib import Path
 
-import yaml
 from kept import KeptRuns, mean_and_spread, seconds_per_step
 
-from wikigpt.config import find_root
+from wikigpt.config import find_root, read_yaml
 
 
 def recipe(name: str) -> dict:
     """The settings of a file of configs/ that decide what is learnt."""
-    text = (find_root() / "configs" / name).read_text(encoding="utf-8")
-    sections = yaml.safe_load(text)
+    sections = read_yaml(find_root() / "configs" / name)
     del sections["training"]["eval_interval"]
     tokenizer = {f"tokenizer.{key}": value for key, value in sections["tokenizer"].items()}
     return tokenizer | sections["model"] | sections["training"]

@@ -31,7 +31,7 @@ def choose(monkeypatch, plain, compiled, passes, before=None, precision="bf16", 
 
 
 def test_a_short_run_is_not_compiled(monkeypatch):
-    # 100 s of passes, of which 15 % can be hoped for: less than the compilation's 20.
+    # 100 s of passes, of which 15 % can be hoped for: less than the compilation's 28.
     choice = choose(monkeypatch, 0.1, 0.01, passes=1000)
     assert not choice.compiled and choice.seconds == 0.1
     assert choice.why == "a run of about 100 s would not earn the compilation back"
