@@ -53,7 +53,7 @@ def detect(config: TrainingConfig) -> Hardware:
         (speed,) = matmul_flops(device, [dtypes[config.precision]])
         return Hardware(device, config.precision, "asked for", speed)
     fp32, bf16 = matmul_flops(device, list(dtypes.values()))
-    ratio = f"a bf16 matrix product runs at {bf16 / fp32:.1f}x the speed of fp32 here"
+    ratio = f"a bf16 matrix product runs at {bf16 / fp32:.2g}x the speed of fp32 here"
     if bf16 >= WORTHWHILE * fp32:
         return Hardware(device, "bf16", ratio, bf16)
     return Hardware(device, "fp32", ratio, fp32)
