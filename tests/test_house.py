@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def test_imports_run_one_way(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wikigpt."):
             assert ROOMS.index(node.module.split(".")[1]) <= here, node.module
+
+
+def test_no_module_needs_one_that_needs_it():
+    """Within a room too, and whether an import stands at the top or in a function."""
+    needs = {path: set() for path in MODULES}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wikigpt"):
+                place = SOURCE.parent / node.module.replace(".", "/")
+                for name in node.names:
+                    candidates = (place / f"{name.name}.py", place.with_suffix(".py"))
+                    needs[path] |= needs.keys() & {*candidates}
+    assert any(needs.values())
+    TopologicalSorter(needs).prepare()  # a circle is an error that names it
 
 
 def test_readme_names_what_is_there():

@@ -19,7 +19,7 @@ from wikigpt.errors import UserError
 from wikigpt.model import GPT
 from wikigpt.model.generate import complete
 from wikigpt.model.twin import to_transformers
-from wikigpt.training import checkpoint, events, loop, preflight, train
+from wikigpt.training import checkpoint, events, loop, preflight, progress, train
 from wikigpt.training.logging import read_metrics
 
 
@@ -257,14 +257,14 @@ def test_a_nan_stops_before_it_reaches_the_weights(tiny, monkeypatch):
 
 
 def test_a_nan_in_an_evaluation_is_neither_saved_nor_called_the_best(tiny, monkeypatch):
-    real = loop.evaluate
+    real = progress.evaluate
 
     def evaluate(model, *arguments):
         loss = real(model, *arguments)
         last = checkpoint.find(tiny.run_path / "checkpoints" / "last")
         return type(loss)(math.nan, loss.tokens, loss.bytes, loss.characters) if last else loss
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(progress, "evaluate", evaluate)
     with pytest.raises(UserError, match="validation loss became nan at step 8"):
         run(tiny)
     monkeypatch.undo()
@@ -309,7 +309,7 @@ def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
     small_corpus, tmp_path, monkeypatch
 ):
     config = tiny_config(small_corpus, tmp_path, max_steps=20)
-    real, scores = loop.evaluate, iter([3.0, 2.0, 4.0, 2.5, 2.0])
+    real, scores = progress.evaluate, iter([3.0, 2.0, 4.0, 2.5, 2.0])
 
     def scripted(*arguments):
         loss = real(*arguments)
@@ -318,7 +318,7 @@ def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
             score * math.log(2) * loss.bytes, loss.tokens, loss.bytes, loss.characters
         )
 
-    monkeypatch.setattr(loop, "evaluate", scripted)
+    monkeypatch.setattr(progress, "evaluate", scripted)
     stream = run(config)
     assert [e.is_best for e in of(events.Evaluation, stream)] == [True, True, False, False, False]
     state = checkpoint.load_state(config.run_path / "checkpoints" / "best")

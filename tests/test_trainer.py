@@ -16,12 +16,12 @@ from conftest import tiny_config
 from wikigpt.blocks.prepare import prepare
 from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import TokenBlocks
-from wikigpt.config import load_config
+from wikigpt.config import load_config, with_vocabulary
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.model.gpt import GPT
 from wikigpt.plots import plot_runs
-from wikigpt.training import events, loop, train
+from wikigpt.training import events, train
 from wikigpt.training.gpt_trainer import training_arguments
 from wikigpt.training.hardware import Hardware
 from wikigpt.training.logging import read_metrics
@@ -124,7 +124,7 @@ def test_every_target_counts_and_counts_once(trainer):
     """The loss of a step is the mean over all its targets, padding left out."""
     data = prepare(trainer)
     torch.manual_seed(trainer.seed)
-    model = GPT(loop.with_vocabulary(trainer.model, data.tokenizer.vocab_size))
+    model = GPT(with_vocabulary(trainer.model, data.tokenizer.vocab_size))
     _, loss = model(*data.train.batch(indices_of_step(trainer, len(data.train), 0)))
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
@@ -386,5 +386,5 @@ def test_the_configs_are_of_the_size_they_say(name, least, most):
     config = load_config(f"configs/gpt2-{name}.yaml")
     assert (config.name, config.training.engine) == (f"gpt2-{name}", "trainer")
     with torch.device("meta"):
-        model = GPT(loop.with_vocabulary(config.model, config.tokenizer.vocab_size))
+        model = GPT(with_vocabulary(config.model, config.tokenizer.vocab_size))
     assert least < model.n_parameters < most

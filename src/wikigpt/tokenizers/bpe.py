@@ -232,7 +232,9 @@ class BPETokenizer(Tokenizer):
         """
         from wikigpt.tokenizers.export import bpe_to_hub  # transformers takes a while to import
 
-        return bpe_to_hub(self, model_max_length)
+        return bpe_to_hub(
+            self.tokens, self.merges, self.pattern, self.special_tokens, model_max_length
+        )
 
     @classmethod
     def from_hub(cls, path: str | Path) -> Self:

@@ -133,7 +133,8 @@ class CharTokenizer(Tokenizer):
         """The twin: a tokenizer of the Hugging Face ecosystem that gives the same ids."""
         from wikigpt.tokenizers.export import char_to_hub  # transformers takes a while to import
 
-        return char_to_hub(self, model_max_length)
+        ids = {END_OF_TEXT: self.end_of_text_id} | self._id_of
+        return char_to_hub(ids, 1 if self.unseen == "bytes" else None, model_max_length)
 
     def _vocabulary(self) -> dict[str, str]:
         return super()._vocabulary() | {"characters": "".join(self.characters)}

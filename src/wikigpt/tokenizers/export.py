@@ -19,8 +19,6 @@ from transformers import PreTrainedTokenizerFast
 from wikigpt.errors import UserError
 from wikigpt.files import read_json
 from wikigpt.tokenizers.base import END_OF_TEXT
-from wikigpt.tokenizers.bpe import BPETokenizer
-from wikigpt.tokenizers.char import CharTokenizer
 from wikigpt.tokenizers.naive_bpe import BYTE_ORDER, VISIBLE
 from wikigpt.tokenizers.patterns import GPT2
 
@@ -53,38 +51,51 @@ def to_hub(
     )
 
 
-def bpe_to_hub(ours: BPETokenizer, model_max_length: int | None) -> PreTrainedTokenizerFast:
+def bpe_to_hub(
+    tokens: list[bytes], merges: list[tuple[int, int]], pattern: str,
+    special_tokens: dict[str, int], model_max_length: int | None,
+) -> PreTrainedTokenizerFast:  # fmt: skip
     """
+    Args:
+        tokens: the bytes of each id; those of the special tokens do not matter.
+        merges: the pairs of ids, in the order in which they are merged.
+
     Raises:
         UserError: Oniguruma, which reads the split pattern there, can't.
     """
-    names = ["".join(_CHARACTER[byte] for byte in token) for token in ours.tokens]
-    for token, i in ours.special_tokens.items():
+    names = ["".join(_CHARACTER[byte] for byte in token) for token in tokens]
+    for token, i in special_tokens.items():
         names[i] = token
     vocabulary = {name: i for i, name in enumerate(names)}
-    merges = [(names[left], names[right]) for left, right in ours.merges]
-    twin = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    named_merges = [(names[left], names[right]) for left, right in merges]
+    twin = Tokenizer(models.BPE(vocab=vocabulary, merges=named_merges))
     try:
-        pattern = Regex(ours.pattern)
+        split = Regex(pattern)
     except Exception as error:  # the only class that `tokenizers` raises
         raise UserError(
-            f"tokenizer.json can't hold the split pattern {ours.pattern!r}: {error}."
+            f"tokenizer.json can't hold the split pattern {pattern!r}: {error}."
         ) from None
     twin.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.Split(split, "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     twin.decoder = decoders.ByteLevel()
-    return to_hub(twin, list(ours.special_tokens), model_max_length)
+    return to_hub(twin, list(special_tokens), model_max_length)
 
 
-def char_to_hub(ours: CharTokenizer, model_max_length: int | None) -> PreTrainedTokenizerFast:
-    ids = {character: ours.encode(character)[0] for character in ours.characters}
-    vocabulary = {END_OF_TEXT: ours.end_of_text_id} | ids
-    if ours.unseen == "bytes":
-        vocabulary |= {f"<0x{byte:02X}>": 1 + byte for byte in range(256)}
+def char_to_hub(
+    ids: dict[str, int], first_byte: int | None, model_max_length: int | None
+) -> PreTrainedTokenizerFast:
+    """
+    Args:
+        ids: those of the characters and of end-of-text.
+        first_byte: the id of byte 0, before those of the others; None if there are none.
+    """
+    vocabulary = dict(ids)
+    if first_byte is not None:
+        vocabulary |= {f"<0x{byte:02X}>": first_byte + byte for byte in range(256)}
         twin = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
         twin.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     else:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ from wikigpt.blocks.prepare import Prepared, prepare
 from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.config import Config, GPTConfig, relative, with_vocabulary
-from wikigpt.errors import UserError
-from wikigpt.evaluation.bits_per_byte import bits_per_byte, evaluate
-from wikigpt.model.generate import complete
+from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.hardware import (
@@ -34,19 +32,16 @@ from wikigpt.training.hardware import (
 from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.optim import Optimizers, learning_rate_at, make_optimizer
 from wikigpt.training.preflight import preflight
+from wikigpt.training.progress import (
+    Progress,
+    diverged,
+    evaluate_run,
+    hyperparameters,
+    out_of_memory,
+    write_sample,
+)
 from wikigpt.training.run_folder import open_run, run_lock
 from wikigpt.training.signals import StopRequest
-
-
-@dataclass
-class Progress:
-    """How far a run is; saved in every checkpoint."""
-
-    step: int = 0
-    evaluated_at: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    best: events.Evaluation | None = None
 
 
 def train(
@@ -75,13 +70,15 @@ def train(
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
     with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
-        if settings.engine == "trainer":
-            # It stands on this module, and its imports take seconds that the own loop can save.
-            from wikigpt.training.trainer import train_with_trainer
-
-            yield from train_with_trainer(config, data, model_config, fresh, say)
-        else:
+        if settings.engine == "own":
             yield from _train(config, data, model_config, fresh)
+            return
+        # Their imports take seconds that the own loop can save.
+        if settings.objective == "mlm":
+            from wikigpt.training.masked import MaskedRun as Run
+        else:
+            from wikigpt.training.trainer import Run
+        yield from Run.train(config, data, model_config, fresh, say)
 
 
 def _train(
@@ -233,65 +230,3 @@ def _optimizer_step(
         mfu=n_tokens / seconds * model.flops_per_token / (hardware.peak_flops * ranks.world_size()),
         seconds=progress.seconds,
     )
-
-
-def out_of_memory() -> UserError:
-    return UserError(
-        "The accelerator's memory is full; lower micro_batch_size and raise "
-        "grad_accumulation_steps by the same factor, which changes nothing else."
-    )
-
-
-def diverged(config: Config, what: str, kept: Path | None = None) -> UserError:
-    """`kept`: where the last good state is; by default where the own loop keeps it."""
-    kept = kept or checkpoint.find(config.run_path / "checkpoints" / "last")
-    saved = f"; {relative(kept)} holds the last good state" if kept else ""
-    return UserError(
-        f"{what}, so training stopped{saved}. Try a learning_rate below "
-        f"{config.training.learning_rate:g}, under another name."
-    )
-
-
-def evaluate_run(
-    config: Config, data: Prepared, hardware: Hardware, model: GPT, progress: Progress,
-    kept: Path | None = None,
-) -> events.Evaluation:  # fmt: skip
-    """Evaluate on the whole validation split, and note in `progress` if it is the best so far.
-
-    Args:
-        kept: where the last good state is, should the loss not be a number any more.
-    """
-    start = time.perf_counter()
-    batch_size = config.training.micro_batch_size
-    loss = evaluate(model, data.validation, batch_size, hardware.autocast)
-    if not math.isfinite(loss.nats):
-        # Before it is saved, or called the best.
-        what = f"The validation loss became {loss.nats} at step {progress.step}"
-        raise diverged(config, what, kept)
-    evaluation = events.Evaluation(
-        step=progress.step,
-        bits_per_byte=loss.bits_per_byte,
-        nats_per_token=loss.nats_per_token,
-        nats_per_char=loss.nats_per_char,
-        is_best=progress.best is None or loss.bits_per_byte < progress.best.bits_per_byte,
-        seconds=time.perf_counter() - start,
-    )
-    progress.evaluated_at = progress.step
-    if evaluation.is_best:
-        progress.best = evaluation
-    return evaluation
-
-
-def write_sample(config: Config, data: Prepared, model: GPT, step: int) -> events.Sample:
-    """Complete the first prompt."""
-    settings = config.sampling
-    prompt = settings.prompts[0]
-    pieces = complete(
-        model, data.tokenizer, prompt, settings.max_new_tokens, seed=config.seed,
-        **settings.decoding,
-    )  # fmt: skip
-    return events.Sample(step, prompt, "".join(pieces))
-
-
-def hyperparameters(config: Config) -> dict[str, Any]:
-    return {"seed": config.seed} | asdict(config.model) | asdict(config.training)

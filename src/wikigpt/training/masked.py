@@ -34,9 +34,10 @@ from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.config import Config, GPTConfig
 from wikigpt.errors import UserError
-from wikigpt.training import events, loop, ranks
+from wikigpt.training import events, ranks
 from wikigpt.training.export import no_bars
 from wikigpt.training.gpt_trainer import GPTTrainer
+from wikigpt.training.progress import diverged
 from wikigpt.training.trainer import Run
 
 MASK = "<|mask|>"
@@ -166,7 +167,7 @@ class MaskedRun(Run):
             )
         if not math.isfinite(nats):
             what = f"The validation loss became {nats} at step {step}"
-            raise loop.diverged(self.config, what, self.kept)
+            raise diverged(self.config, what, self.kept)
         is_best = best is None or nats < best.nats_per_masked_token
         evaluation = events.MaskedEvaluation(
             step, nats, accuracy, masked, is_best, time.perf_counter() - start

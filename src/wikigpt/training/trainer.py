@@ -29,40 +29,46 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
-from wikigpt.training import checkpoint, events, loop, ranks
+from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.export import export_run, no_bars
 from wikigpt.training.gpt_trainer import GPTTrainer, gathered, training_arguments
 from wikigpt.training.hardware import detect, synchronize
 from wikigpt.training.lockstep import in_lockstep
 from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.preflight import preflight
+from wikigpt.training.progress import (
+    Progress,
+    diverged,
+    evaluate_run,
+    hyperparameters,
+    out_of_memory,
+    write_sample,
+)
 from wikigpt.training.run_folder import open_run
 from wikigpt.training.signals import StopRequest
 from wikigpt.training.trainer_checkpoint import mark_whole, newest_whole
-
-
-def train_with_trainer(
-    config: Config, data: Prepared, model_config: GPTConfig, fresh: bool, say: Callable[[str], None]
-) -> Iterator[events.Event]:
-    """What `train` does for `engine: trainer`, once the data are there and the run is locked."""
-    kind = Run
-    if config.training.objective == "mlm":
-        from wikigpt.training.masked import MaskedRun as kind  # which stands on this module
-    with StopRequest() as stop:
-
-        def work(tell: Callable[[events.Event], None]) -> None:
-            kind(config, data, model_config, fresh, say, tell, stop).go()
-
-        try:
-            yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
-        except torch.OutOfMemoryError:
-            raise loop.out_of_memory() from None
 
 
 class Run(TrainerCallback):
     """One run from its folder to its last event; Trainer calls back at every step."""
 
     Best = events.Evaluation
+
+    @classmethod
+    def train(
+        cls, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
+        say: Callable[[str], None],
+    ) -> Iterator[events.Event]:  # fmt: skip
+        """What `train` yields for `engine: trainer`, with the data there and the run locked."""
+        with StopRequest() as stop:
+
+            def work(tell: Callable[[events.Event], None]) -> None:
+                cls(config, data, model_config, fresh, say, tell, stop).go()
+
+            try:
+                yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
+            except torch.OutOfMemoryError:
+                raise out_of_memory() from None
 
     def __init__(
         self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
@@ -74,7 +80,7 @@ class Run(TrainerCallback):
             lambda: newest_whole(open_run(config, data, fresh) / "checkpoints", say)
         )
         self.kept, state = found or (None, None)
-        self.progress = loop.Progress()
+        self.progress = Progress()
         if state and state["processes"] != ranks.world_size():
             raise UserError(
                 f"The number of processes was {state['processes']} when {relative(self.kept)} was "
@@ -82,7 +88,7 @@ class Run(TrainerCallback):
                 "as many as before."
             )
         if state:
-            self.progress = loop.Progress(**state["progress"])
+            self.progress = Progress(**state["progress"])
             if state["progress"]["best"]:
                 self.progress.best = self.Best(**state["progress"]["best"])
         # What "auto" chose in the first part of a run holds for all of it, as in loop.py.
@@ -106,7 +112,7 @@ class Run(TrainerCallback):
         self.trainer.remove_callback(PrinterCallback)
         self.logger = NoLogger()
         if self.first:
-            self.logger = RunLogger(self.folder, self.progress.step, loop.hyperparameters(config))
+            self.logger = RunLogger(self.folder, self.progress.step, hyperparameters(config))
         self.unreported: list[events.Event] = []
         self.clock = 0.0
 
@@ -172,7 +178,7 @@ class Run(TrainerCallback):
         loss, progress = logs["loss"], self.progress
         if not (math.isfinite(loss) and math.isfinite(logs["grad_norm"])):
             what = f"The loss became {loss} (gradient norm {logs['grad_norm']})"
-            raise loop.diverged(self.config, f"{what} at step {progress.step}", self.kept)
+            raise diverged(self.config, f"{what} at step {progress.step}", self.kept)
         step = self.step_event(loss, logs)
         self.logger.log(step)
         self.tell(step)
@@ -199,13 +205,13 @@ class Run(TrainerCallback):
 
     def evaluate(self, step: int) -> dict[str, float]:
         """On the whole validation split, by the same code as the own loop."""
-        evaluation = loop.evaluate_run(
+        evaluation = evaluate_run(
             self.config, self.data, self.hardware, self.model, self.progress, self.kept
         )
         # Our own GPT is what writes, with its cache, and what `best` holds.
         with torch.random.fork_rng(devices=[]):
             ours = from_transformers(gathered(self.model.twin)).to(self.hardware.device)
-        sample = loop.write_sample(self.config, self.data, ours, step)
+        sample = write_sample(self.config, self.data, ours, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
         if evaluation.is_best and self.first:  # before the checkpoint that says so
