@@ -1,4 +1,4 @@
-"""What some details of a step bring, at the shape of configs/five-minutes.yaml.
+"""What some details of a step on a CPU bring, at the shape of configs/five-minutes.yaml.
 
     python benchmarks/step_speed.py
 
@@ -11,7 +11,6 @@
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +34,11 @@ from wikigpt.training.hardware import detect, keep_freed_memory
 from wikigpt.training.muon import Muon
 from wikigpt.training.optim import _hidden_matrices
 
-CONFIG = "configs/five-minutes.yaml"
+CONFIG = load_config("configs/five-minutes.yaml", device="cpu")
 
 
 def make_model() -> GPT:
-    config = load_config(CONFIG)
-    return GPT(with_vocabulary(config.model, config.tokenizer.vocab_size))
+    return GPT(with_vocabulary(CONFIG.model, CONFIG.tokenizer.vocab_size))
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -95,7 +98,7 @@ def attention_alone(rounds: int) -> None:
 
 def attention_in_a_pass(rounds: int) -> None:
     model = make_model()
-    hardware = detect(load_config(CONFIG).training)
+    hardware = detect(CONFIG.training)
     ids_BT = torch.randint(model.config.vocab_size, (16, 256))
 
     def one(forward: Callable, short: int) -> None:
@@ -123,7 +126,7 @@ def passes(keep: bool, n: int = 6) -> None:
     """Print the seconds of the median pass, and the page faults of one."""
     if keep:
         keep_freed_memory()
-    model, hardware = make_model(), detect(load_config(CONFIG).training)
+    model, hardware = make_model(), detect(CONFIG.training)
     ids_BT = torch.randint(model.config.vocab_size, (16, 256))
 
     def one() -> None:
@@ -170,7 +173,8 @@ def main() -> None:
     optimizers(options.rounds)
     attention_alone(options.rounds)
     attention_in_a_pass(options.rounds)
-    memory(options.rounds)
+    if resource:
+        memory(options.rounds)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,14 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["last"]
 
 
+def test_what_a_gpu_wrote_is_read_without_one(tmp_path, monkeypatch):
+    """As CUDA would have marked it; a machine that has none can't put it back there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        checkpoint.save(tmp_path / "last", model(), {"momentum": torch.arange(3.0)})
+    assert checkpoint.load_state(tmp_path / "last")["momentum"].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("dying_rename", [1, 2])
 def test_a_kill_between_the_renames_leaves_a_whole_checkpoint(tmp_path, dying_rename):
     """Real deaths: the process ends itself inside the given rename."""

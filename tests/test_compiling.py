@@ -10,7 +10,7 @@ from conftest import needs_compiler, tiny_config
 from wikigpt.config import GPTConfig, TrainingConfig, load_config
 from wikigpt.errors import UserError
 from wikigpt.model import GPT
-from wikigpt.training import checkpoint, events, train
+from wikigpt.training import checkpoint, compiling, events, train
 from wikigpt.training.compiling import choose_forward
 
 
@@ -35,6 +35,28 @@ def test_a_short_run_is_not_compiled(monkeypatch):
     choice = choose(monkeypatch, 0.1, 0.01, passes=1000)
     assert not choice.compiled and choice.seconds == 0.1
     assert choice.why == "a run of about 100 s would not earn the compilation back"
+
+
+def test_a_failed_compiled_pass_leaves_no_gradients(small_corpus, tmp_path, monkeypatch):
+    def half_way(model):
+        def forward(ids, targets):
+            model(ids, targets)[1].backward()
+            raise RuntimeError("no compiler")
+
+        return forward
+
+    plain, failed = (
+        tiny_config(small_corpus, tmp_path, name=name, compile=compile, max_steps=1)
+        for name, compile in (("plain", False), ("failed", "auto"))
+    )
+    list(train(plain, say=lambda _: None))
+    monkeypatch.setattr(compiling, "SECONDS", 0)
+    monkeypatch.setattr(compiling, "compile_parts", half_way)
+    stream = list(train(failed, say=lambda _: None))
+    assert stream[0].why_compiled == "torch.compile fails here: no compiler"
+    weights = [load_file(c.run_path / "checkpoints" / "last" / "model.safetensors")
+               for c in (plain, failed)]  # fmt: skip
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_without_bf16_less_can_be_hoped_for(monkeypatch):

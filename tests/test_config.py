@@ -54,6 +54,17 @@ def test_an_override_by_its_full_name_and_in_yaml_notation():
     assert load_config(**parse_overrides(["language=no"])).corpus.language == "no"
 
 
+@pytest.mark.parametrize("name", ["010", "1.10", "2024-01-31", "1_0", "0x10", "12:30", "1e3"])
+def test_text_that_looks_like_a_number_stays_as_it_is_written(name):
+    if ":" not in name:  # a run's name is a folder's
+        assert load_config(**parse_overrides([f"name={name}"])).name == name
+    assert load_config(**parse_overrides([f"data_dir={name}"])).data_dir == name
+    numbers = parse_overrides(["max_steps=10", "weight_decay=.5", "compile=true", "head_dim=null"])
+    config = load_config(**numbers)
+    assert (config.training.max_steps, config.training.weight_decay) == (10, 0.5)
+    assert config.training.compile is True and config.model.head_dim is None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

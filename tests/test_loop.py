@@ -243,6 +243,16 @@ def test_it_trains_in_a_thread_where_no_signal_can_be_caught(tiny):
     assert isinstance(result[-1], events.Finished)
 
 
+@pytest.mark.parametrize("where", ["detect", "make_optimizer", "preflight", "evaluate_run"])
+def test_a_full_accelerator_is_told_wherever_it_is_met(tiny, monkeypatch, where):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(loop, where, full)
+    with pytest.raises(UserError, match="The accelerator's memory is full; lower micro_batch_size"):
+        run(tiny)
+
+
 def test_a_nan_stops_before_it_reaches_the_weights(tiny, monkeypatch):
     real = loop.learning_rate_at
     monkeypatch.setattr(loop, "learning_rate_at", lambda s, c: 1e30 if s >= 5 else real(s, c))

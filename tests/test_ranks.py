@@ -9,10 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 
 import pytest
+import torch
 
 from conftest import ROOT, tiny_config
 from test_resume import few_articles, lines_of
@@ -264,6 +267,26 @@ def test_what_fsdp_shares_out_is_gathered(tmp_path):
         capture_output=True, text=True, encoding="utf-8", timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_each_thread_takes_the_gpu_of_its_process(tiny, monkeypatch):
+    """CUDA remembers the device for each thread apart, and Trainer has a thread of its own."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    ranks.take_device(torch.device("cuda"))
+    assert taken == []  # alone
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    ranks.take_device(torch.device("cpu"))
+    ranks.take_device(torch.device("cuda"))
+    assert taken == [1]
+    monkeypatch.undo()
+
+    threads = []
+    monkeypatch.setattr(ranks, "take_device", lambda _: threads.append(threading.current_thread()))
+    config = replace(tiny, training=replace(tiny.training, engine="trainer", max_steps=1))
+    list(train(config, say=lambda _: None))
+    assert [thread.name for thread in threads] == ["trainer"]
 
 
 def test_what_can_not_be_shared_is_told(tiny, monkeypatch):

@@ -6,6 +6,7 @@ Rejected: configs that are executed as code (they cannot be checked or compared)
 
 import difflib
 from dataclasses import asdict, fields, is_dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
-    """A command line's `["max_steps=500"]` -> `{"max_steps": 500}`; values are read as YAML."""
+    """A command line's `["files=[a.jsonl]"]` -> `{"files": ["a.jsonl"]}`; values are read as YAML.
+
+    But for numbers and dates, which stay text for the field to read: a version 1.10 is not 1.1.
+    """
     overrides = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -97,7 +101,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"The value of {key} can't be read: {value!r}.") from None
         # YAML 1.1 takes `no`, the code of Norwegian, for a false.
-        is_word = isinstance(typed, bool) and value.lower() not in ("true", "false")
+        is_word = isinstance(typed, int | float | date) and value.lower() not in ("true", "false")
         overrides[key] = value if is_word else typed
     return overrides
 

@@ -116,7 +116,8 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
 
 def _read_state(folder: Path) -> dict[str, Any]:
     _check(folder, "state.pt")
-    return torch.load(folder / "state.pt", weights_only=True)
+    # On whatever device it was trained; what takes it moves it to where it belongs.
+    return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
 
 
 def _read_model(folder: Path) -> GPT:

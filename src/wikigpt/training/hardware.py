@@ -99,6 +99,7 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        libc.mallopt(mmap_threshold, 2**30)
+        trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # M_TRIM_THRESHOLD… of malloc.h
+        if not libc.mallopt(mmap_threshold, 2**30):  # before 2.35 it was 32 MiB at most
+            libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)

@@ -71,7 +71,10 @@ def train(
         data.tokenizer.encode(prompt)
     with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
         if settings.engine == "own":
-            yield from _train(config, data, model_config, fresh)
+            try:
+                yield from _train(config, data, model_config, fresh)
+            except torch.OutOfMemoryError:
+                raise out_of_memory() from None
             return
         # Their imports take seconds that the own loop can save.
         if settings.objective == "mlm":
@@ -159,8 +162,6 @@ def _train(
                 logger.log(step)
                 yield step
             yield events.Finished(progress.step, progress.seconds, progress.best)
-    except torch.OutOfMemoryError:
-        raise out_of_memory() from None
     except GeneratorExit:
         if progress.step:
             save(last)

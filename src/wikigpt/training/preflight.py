@@ -40,16 +40,18 @@ def preflight(
     def measure(*forwards: Callable[..., Any]) -> list[float]:
         best = [math.inf] * len(forwards)
         batches = _micro_batches(config, data, done_steps, 3 * len(forwards))
-        for turn, (ids, targets) in enumerate(batches):
-            for i, forward in enumerate(forwards):
-                start = time.perf_counter()
-                with hardware.autocast():
-                    _, loss = forward(ids.to(hardware.device), targets.to(hardware.device))
-                loss.backward()
-                losses.append(loss.item())
-                if turn:  # the first also pays for start-up
-                    best[i] = min(best[i], time.perf_counter() - start)
-        model.zero_grad(set_to_none=True)
+        try:
+            for turn, (ids, targets) in enumerate(batches):
+                for i, forward in enumerate(forwards):
+                    start = time.perf_counter()
+                    with hardware.autocast():
+                        _, loss = forward(ids.to(hardware.device), targets.to(hardware.device))
+                    loss.backward()
+                    losses.append(loss.item())
+                    if turn:  # the first also pays for start-up
+                        best[i] = min(best[i], time.perf_counter() - start)
+        finally:  # a compiled pass that fails half-way leaves some too
+            model.zero_grad(set_to_none=True)
         return best
 
     passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps

@@ -51,13 +51,18 @@ def group(device: torch.device) -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    take_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def take_device(device: torch.device) -> None:
+    """Each process has a GPU of its own; which one is remembered for each thread apart."""
+    if device.type == "cuda" and world_size() > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def wait_for_all() -> None:

@@ -32,7 +32,7 @@ from wikigpt.model.twin import TwinAsGPT, from_transformers, to_transformers
 from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.export import export_run, no_bars
 from wikigpt.training.gpt_trainer import GPTTrainer, gathered, training_arguments
-from wikigpt.training.hardware import detect, synchronize
+from wikigpt.training.hardware import detect, pick_device, synchronize
 from wikigpt.training.lockstep import in_lockstep
 from wikigpt.training.logging import NoLogger, RunLogger
 from wikigpt.training.preflight import preflight
@@ -63,6 +63,7 @@ class Run(TrainerCallback):
         with StopRequest() as stop:
 
             def work(tell: Callable[[events.Event], None]) -> None:
+                ranks.take_device(pick_device(config.training.device))  # in this thread too
                 cls(config, data, model_config, fresh, say, tell, stop).go()
 
             try:
