@@ -66,6 +66,13 @@ def test_without_pyppmd_its_rows_are_left_out_and_that_is_said(monkeypatch):
     assert len(said) == 1 and "pip install" in said[0]
 
 
+def test_a_ppmd_that_forgets_is_told(monkeypatch):
+    monkeypatch.setattr(baselines, "PPMD_MEMORY", 2**20)
+    said = []
+    compressors(b"un deux", b"x" * 40_000, said.append)
+    assert len(said) == 1 and "memory is full" in said[0]
+
+
 def test_no_text_is_an_error():
     with pytest.raises(UserError, match="no validation text"):
         compressors(b"", b"abc")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from conftest import tiny_config
+from conftest import tiny_config, write_jsonl
 from wikigpt.cli import main
 from wikigpt.config import load_config, save_config
 from wikigpt.errors import UserError
@@ -177,6 +177,15 @@ def test_a_prompt_with_an_unknown_character(capsys, tiny, small_corpus, tmp_path
     assert main(["generate", str(lossless.run_path), "Le ж", "--max-new-tokens", "4"]) == 0
     shown = capsys.readouterr()
     assert "note: 'ж' was too rare" in shown.err and shown.out.startswith("Le ж")
+
+
+def test_a_prompt_that_can_not_be_spelled(capsys, tmp_path):
+    records = [{"name": f"A{i}", "abstract": f"A{i}, le chat 0123456789 " * 40} for i in range(60)]
+    corpus = write_jsonl(tmp_path / "c.jsonl", records)
+    strict = tiny_config(corpus, tmp_path, unseen="error", min_count=1, prompts=["le"], max_steps=1)
+    list(train(strict, say=lambda _: None))
+    error = fails(capsys, "generate", str(strict.run_path), "ж")  # and no note on bytes beside it
+    assert "is not in the vocabulary" in error
 
 
 def test_a_disk_that_refuses(capsys, yaml, tiny):

@@ -144,6 +144,15 @@ def test_a_file_that_is_not_kaggles_is_told_without_quoting_it(home, name, text)
     assert "kaggle.com/settings" in str(error.value) and "secret" not in str(error.value)
 
 
+def test_a_file_with_the_mark_that_windows_sets_is_read(home):
+    """As `Set-Content -Encoding utf8` of PowerShell 5 writes it."""
+    save(home / ".kaggle" / "access_token", "\ufeffKGAT_t12\r\n")
+    assert find(KAGGLE, print).token == "KGAT_t12"
+    (home / ".kaggle" / "access_token").unlink()
+    save(home / ".kaggle" / "kaggle.json", '\ufeff{"username": "a", "key": "b"}')
+    assert (find(KAGGLE, print).user, find(KAGGLE, print).key) == ("a", "b")
+
+
 @pytest.mark.parametrize("token", ["two\nlines-4711", "two words-4711", "é-4711"])
 def test_what_no_header_can_carry_is_told_without_quoting_it(monkeypatch, home, token):
     monkeypatch.setenv("KAGGLE_API_TOKEN", token)

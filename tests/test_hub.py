@@ -310,3 +310,40 @@ def test_offline_is_told(hub, tmp_path, waits, monkeypatch):
     assert "check that you are online" in fails(config_of(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in fails(config_of(tmp_path))
+
+
+DOWNLOAD = """
+import sys
+from wikigpt.config import load_config
+from wikigpt.corpus.download import raw_files
+print(*raw_files(load_config(source="hub", data_dir=sys.argv[1])).values())
+"""
+
+
+def test_processes_that_want_the_same_files_fetch_them_once(hub, tmp_path):
+    """As under torchrun, or in two terminals."""
+    hub.fail("store", *[Fault(cut_after=CUT)] * 3)  # so that none is done before the others begin
+    command = [sys.executable, "-c", DOWNLOAD, str(tmp_path / "data")]
+    env = os.environ | {"HF_ENDPOINT": hub.url}
+    those = [
+        subprocess.Popen(
+            command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    outcomes = [process.communicate(timeout=120) for process in those]
+    assert all(process.returncode == 0 for process in those), outcomes
+    expected = [hashlib.sha256(d).hexdigest() for n, d in PLAIN.items() if ".fr/" in n]
+    assert [out.splitlines()[-1].split() for out, _ in outcomes] == [expected] * 3
+    assert len(hub.contents()) <= 3 + 3, "a request for each file, and one after each fault"
+
+
+@pytest.mark.parametrize("source", ["hub", "kaggle"])
+def test_a_socks_proxy_without_its_package_is_told(hub, monkeypatch, tmp_path, source):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    huggingface_hub.close_session()
+    message = fails(load_config(source=source, data_dir=str(tmp_path / "data")))
+    huggingface_hub.close_session()
+    assert "names a SOCKS proxy" in message and "pip install" in message

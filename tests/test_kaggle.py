@@ -258,7 +258,8 @@ def test_a_body_that_stays_corrupted_is_told_and_not_kept(kaggle, one, with_md5,
     kaggle.fail("store", *[Fault(corrupt=True)] * 3)
     sentence = fails(one)
     assert "arrived damaged 3 times" in sentence and says in sentence
-    assert [path for path in Path(one.data_dir).rglob("*") if path.is_file()] == []
+    (left,) = [path for path in Path(one.data_dir).rglob("*") if path.is_file()]
+    assert left.suffix == ".lock"
 
 
 def test_a_login_page_in_between_is_told(kaggle, one, waits):
@@ -292,7 +293,8 @@ def test_hostile_archives_and_names_leave_nothing_outside(kaggle, tmp_path):
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     path = only_file(config)
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert after - before == {path, path.parent / "manifest.json"}
+    lock = path.parent.with_name(".fr.lock")
+    assert after - before == {path, path.parent / "manifest.json", lock}
     kaggle.files = {"enwiki_namespace_0.zip": zip_of(evil)}
     assert "holds no JSONL, Parquet or text file" in fails(config_of(tmp_path, language="en"))
 

@@ -101,3 +101,10 @@ def test_what_it_refuses():
             ByteNgram.fit(nothing, 3)
     with pytest.raises(UserError, match="surrogate"):
         ByteNgram.fit(["\ud800"], 3)
+
+
+def test_many_texts_cost_what_they_cost_one_by_one():
+    model = ByteNgram.fit(["le chat est là", "l'été à Nîmes"], order=3)
+    texts = [f"le {n} à Nîmes" for n in range(2500)]
+    assert model.nats(texts) == pytest.approx(sum(model.nats([text]) for text in texts))
+    assert model.nats(iter(texts[:1000])) == pytest.approx(model.nats(texts[:1000]))

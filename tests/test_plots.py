@@ -2,7 +2,8 @@ import pytest
 
 from conftest import tiny_config
 from wikigpt.errors import UserError
-from wikigpt.plots import plot_board, plot_run, plot_runs, whiskers
+from wikigpt.evaluation.syntax import Accuracy
+from wikigpt.plots import plot_board, plot_run, plot_runs, plot_syntax, whiskers
 from wikigpt.training import train
 from wikigpt.training.logging import read_metrics
 
@@ -39,6 +40,12 @@ def test_whiskers_reach_from_the_value_to_the_ends():
     assert whiskers([0.5, 0.0, 1.0], [(0.25, 1.0), (1e-17, 0.5), (0.5, 1 - 1e-16)]) == [
         [0.25, 0, 0.5], [0.5, 0.5, 0]
     ]  # fmt: skip
+
+
+def test_grammar_of_few_pairs_is_drawn():
+    """At 0 of 3, the lower end of the interval is rounded to above 0."""
+    figure = plot_syntax({"a": [Accuracy("elision", 3, 0)], "b": [Accuracy("elision", 3, 3)]})
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["elision"]
 
 
 def test_a_board_is_drawn_with_holes_in_it(tmp_path):

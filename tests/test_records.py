@@ -108,7 +108,7 @@ def test_a_text_file_is_one_document_or_many(tmp_path):
     path = tmp_path / "contes.txt"
     path.write_bytes("\ufeffIl était une fois\r\nun roi.\r\n".encode())
     [article] = [parse_article(record.value) for record in read_records(path)]
-    assert (article.id, article.title) == ("txt:contes-1", "contes")
+    assert article.id.startswith("txt:contes-1-") and article.title == "contes"
     assert article.text == "Il était une fois\nun roi."
     path.write_bytes(b"un\n<|endoftext|>\n\n<|endoftext|>\ndeux\ntrois\n<|endoftext|>\n\xff")
     found = list(read_records(path))
@@ -293,3 +293,14 @@ def test_what_is_not_taken_is_not_parsed(tmp_path, monkeypatch):
     assert parsed == JSONL.splitlines(keepends=True)[2::3]
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
     assert count_records(tmp_path / "a.parquet") == 150
+
+
+def test_text_files_of_one_name_hold_different_articles(tmp_path):
+    for folder, text in (("a", "un"), ("b", "deux"), ("c", "deux")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "texte.txt").write_text(text, encoding="utf-8")
+    ids = {
+        folder: parse_article(next(iter(read_records(tmp_path / folder / "texte.txt"))).value).id
+        for folder in "abc"
+    }
+    assert ids["a"] != ids["b"] == ids["c"], "it depends on the text, not on where it lies"

@@ -129,6 +129,7 @@ def test_short_articles_and_duplicates_go_and_the_manifest_says_so(tmp_path):
         ([], "The corpus is empty"),
         ([{"name": "A", "abstract": "texte"}] * 3, "None of the 3 articles fell into"),
         ([{"name": "A"}] * 3, "3 of 3 records are bad"),
+        ([{"name": "A3", "abstract": "texte"}], "No article is left for training"),
     ],
 )
 def test_a_corpus_that_can_not_be_used_is_told_and_leaves_nothing(tmp_path, records, says):

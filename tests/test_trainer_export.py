@@ -189,3 +189,22 @@ def test_the_licence_is_that_of_the_text(corpus, licence):
     """As data/README.md has them."""
     name, sentence = licence_of(load_config(**corpus).corpus)
     assert name == licence and (licence == "other" or licence[-3:] in sentence)
+
+
+def test_transformers_draws_as_the_run_did(small_corpus, tmp_path):
+    """With what it would put in the place of a setting that is left out, such as a top-k of 50."""
+    drawn = {"top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.2}
+    for how in ({"temperature": 0.7}, {"temperature": 0.8, "top_k": 3}, drawn, {"temperature": 0}):
+        config = tiny_config(small_corpus, tmp_path, name="drawn", max_steps=1, **how)
+        list(train(config, fresh=True, say=lambda _: None))
+        export_run(config.run_path)
+        theirs = AutoModelForCausalLM.from_pretrained(config.run_path)
+        settings, _ = theirs._prepare_generation_config(None)
+        wanted = config.sampling.decoding
+        assert settings.do_sample is not config.sampling.is_greedy
+        assert settings.repetition_penalty == wanted["repetition_penalty"]
+        if settings.do_sample:
+            for name in ("temperature", "top_k", "top_p", "min_p"):
+                assert getattr(settings, name) == (wanted[name] or 0), name
+        card = (config.run_path / "README.md").read_text(encoding="utf-8")
+        assert config.sampling.in_words.capitalize() + ", seed 1337, not chosen by hand" in card

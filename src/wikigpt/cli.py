@@ -288,7 +288,8 @@ def _generate(options: argparse.Namespace) -> int:
     from wikigpt.training.run_folder import load_run
 
     model, tokenizer, _ = load_run(Path(options.run_folder))
-    if strange := tokenizer.unseen_in(options.prompt):
+    strange = tokenizer.unseen_in(options.prompt)
+    if strange and getattr(tokenizer, "unseen", "bytes") == "bytes":  # else it is refused below
         print(
             f"note: {strange!r} was too rare in training to have a token; it is spelled in bytes.",
             file=sys.stderr,

@@ -1,4 +1,4 @@
-"""Small things every room does with files: hash them, and never leave one half-written."""
+"""Small things every room does with files: hash them, never leave one half-written, take turns."""
 
 import errno
 import hashlib
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -30,6 +32,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def one_at_a_time(folder: Path) -> FileLock:
+    """Of several processes that make `folder`: who comes second waits, and finds it made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -118,11 +118,8 @@ def plot_syntax(
         y = [row + 0.3 * (number / len(columns) - 0.25) for row in range(len(results))]
         x = [100 * result.share for result in results]
         intervals = [[100 * end for end in result.interval] for result in results]
-        errors = [
-            [share - low for share, (low, _) in zip(x, intervals, strict=True)],
-            [high - share for share, (_, high) in zip(x, intervals, strict=True)],
-        ]
         colour = "C3" if number == 0 else "0.6"
+        errors = whiskers(x, intervals)
         ax.errorbar(x, y, xerr=errors, fmt="o", ms=4, lw=1, color=colour, label=name)
     ax.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
     ax.invert_yaxis()

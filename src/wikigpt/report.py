@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from wikigpt.blocks.prepare import Prepared, prepare, split_texts
-from wikigpt.config import Config, DecodingConfig, find_root, relative
+from wikigpt.config import Config, find_root, relative
 from wikigpt.errors import UserError
 from wikigpt.evaluation.baselines import NGRAM_ORDERS, PPMD_ORDER, TRAINING_BYTES, Floor, floors
 from wikigpt.evaluation.bits_per_byte import Loss, evaluate
@@ -350,10 +350,8 @@ def _samples(run: _Run, group: Group) -> str:
 
 
 def _decoding(run: _Run) -> str:
-    """The settings that have an effect, in words."""
-    settings, idle = run.config.sampling, asdict(DecodingConfig()) | {"temperature": None}
-    words = [f"{k.replace('_', ' ')} {v}" for k, v in settings.decoding.items() if v != idle[k]]
-    return f"{', '.join(words)}, {settings.max_new_tokens} tokens at most"
+    settings = run.config.sampling
+    return f"{settings.in_words}, {settings.max_new_tokens} tokens at most"
 
 
 # --- What is looked up once -----------------------------------------------------------------------

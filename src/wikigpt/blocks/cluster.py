@@ -30,6 +30,7 @@ from wikigpt.blocks.parts import PartJob, finished_parts, write_part
 from wikigpt.config import Config, read_yaml
 from wikigpt.corpus.download import raw_files
 from wikigpt.errors import UserError
+from wikigpt.files import one_at_a_time
 from wikigpt.processes import usable_cores
 
 try:
@@ -72,7 +73,7 @@ def prepare_on_cluster(
         UserError: as `prepare` and `read_cluster`; or tasks failed.
     """
     # Here, for it imports torch, which the tasks that write parts can do without.
-    from wikigpt.blocks.prepare import one_at_a_time, plan, shards_folder
+    from wikigpt.blocks.prepare import plan, shards_folder
 
     executor, arguments = read_cluster(cluster)
     sources = raw_files(config)

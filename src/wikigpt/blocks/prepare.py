@@ -21,7 +21,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from wikigpt.blocks.parts import ENOUGH_RECORDS, FORMAT, SPLITS, PartJob, finished_parts
@@ -34,7 +33,7 @@ from wikigpt.corpus.dedup import Duplicates
 from wikigpt.corpus.download import raw_files
 from wikigpt.corpus.reading import Reading, Rejects, find_duplicates, read_articles, split_of
 from wikigpt.errors import UserError
-from wikigpt.files import read_json
+from wikigpt.files import one_at_a_time, read_json
 from wikigpt.processes import usable_cores
 from wikigpt.tokenizers import load_tokenizer, train_tokenizer
 
@@ -134,12 +133,6 @@ def shards_folder(config: Config, sources: dict[Path, str]) -> Path:
     decides = json.dumps(made, sort_keys=True)
     name = f"{config.corpus.source}-{config.corpus.language}-{config.tokenizer.kind}"
     return config.data_path / "shards" / f"{name}-{_short_hash(decides)}"
-
-
-def one_at_a_time(folder: Path) -> FileLock:
-    """Whoever comes second waits, and finds the shards made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def plan(
@@ -253,10 +246,14 @@ def _train_tokenizer(
         condition = f" of at least {short} characters" if short else ""
         raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
     fraction = config.corpus.validation_fraction
-    tokenizer = train_tokenizer(
-        config.tokenizer,
-        (a.text for a in chain([first], found) if split_of(a.id, fraction) == "train"),
-    )
+    articles_of_it = (a for a in chain([first], found) if split_of(a.id, fraction) == "train")
+    first = next(articles_of_it, None)
+    if first is None:
+        raise UserError(
+            f"No article is left for training: all fell into the validation split ({fraction:.0%});"
+            " use more articles, or lower corpus.validation_fraction."
+        )
+    tokenizer = train_tokenizer(config.tokenizer, (a.text for a in chain([first], articles_of_it)))
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     tokenizer.save(aside)

@@ -5,7 +5,7 @@ has no effect there is an error. Rejected: one flat list of keys (the sections t
 part of the house a key changes).
 """
 
-from dataclasses import field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -308,6 +308,13 @@ class SamplingConfig(DecodingConfig):
     def decoding(self) -> dict[str, Any]:
         """The settings of DecodingConfig alone, by name."""
         return {f.name: getattr(self, f.name) for f in fields(DecodingConfig)}
+
+    @property
+    def in_words(self) -> str:
+        """Those that have an effect: `temperature 0.7, top p 0.9`."""
+        idle = asdict(DecodingConfig()) | {"temperature": None}
+        its = [(name, value) for name, value in self.decoding.items() if value != idle[name]]
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in its)
 
 
 @dataclass(config=_STRICT)

@@ -160,7 +160,7 @@ def _is_file(value: str) -> bool:
 
 def _read(path: Path, service: Service) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()  # Windows likes to mark its files
     except (OSError, UnicodeDecodeError):
         raise UserError(
             f"The {service.name} credentials in {path.name} can't be read; {service.advice}."

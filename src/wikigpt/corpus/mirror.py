@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from wikigpt.config import CorpusConfig, relative
 from wikigpt.corpus.choose import evenly, files_of
 from wikigpt.errors import UserError
-from wikigpt.files import read_json, sha256, write_json
+from wikigpt.files import one_at_a_time, read_json, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,23 @@ def mirror(
     place = remote.dataset.replace("/", "--")
     folder = folder / place / (corpus.version or "latest") / corpus.language.lower()
     path = folder / "manifest.json"
-    manifest = read_json(path) if path.is_file() else _new_manifest(corpus, remote)
-    wanted = evenly(list(manifest["available"]), corpus.max_files)
-    missing = [name for name in wanted if not _is_here(manifest, name, folder)]
-    if missing:
-        _check_room(manifest, missing, folder)
-        say(
-            f"Downloading {len(missing)} of {len(manifest['available'])} files of {remote.dataset}"
-            f" (version {manifest['version']}) into {relative(folder)}"
-        )
-    for name in wanted:
-        if name in missing:
+    with one_at_a_time(folder):
+        manifest = read_json(path) if path.is_file() else _new_manifest(corpus, remote)
+        wanted = evenly(list(manifest["available"]), corpus.max_files)
+        missing = [name for name in wanted if not _is_here(manifest, name, folder)]
+        if missing:
+            _check_room(manifest, missing, folder)
+            say(
+                f"Downloading {len(missing)} of {len(manifest['available'])} files of "
+                f"{remote.dataset} (version {manifest['version']}) into {relative(folder)}"
+            )
+        for name in missing:
             manifest["files"][name] = _fetch(manifest, name, remote, folder)
             write_json(path, manifest)
-        else:
-            _check_unchanged(manifest["files"][name], folder)
-    chosen = [manifest["files"][name] for name in wanted]
-    return {folder / file["path"]: file["sha256"] for file in chosen}
+    chosen = {name: manifest["files"][name] for name in wanted}
+    for name in chosen.keys() - set(missing):
+        _check_unchanged(chosen[name], folder)
+    return {folder / file["path"]: file["sha256"] for file in chosen.values()}
 
 
 def _new_manifest(corpus: CorpusConfig, remote: Remote) -> dict[str, Any]:

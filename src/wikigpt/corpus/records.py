@@ -15,6 +15,7 @@ pieces and is a bad record; the longest article of any Wikipedia is far below th
 """
 
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -272,7 +273,9 @@ def _document(
         except UnicodeDecodeError as error:
             yield Record(shown, number, BadRecord(_reason(error)), start)
             return
-        about = {"title": stem, "identifier": f"{stem}-{number}"}
+        # Files of one name in two folders hold different articles.
+        which = hashlib.sha256(data).hexdigest()[:10]
+        about = {"title": stem, "identifier": f"{stem}-{number}-{which}"}
         yield Record(shown, number, about | {"is_part_of": "txt", "text": text}, start)
 
 

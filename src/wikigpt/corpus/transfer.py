@@ -55,6 +55,13 @@ def patiently(
     while True:
         try:
             return action()
+        except (ImportError, requests.exceptions.InvalidSchema) as error:
+            if "SOCKS" not in str(error):
+                raise
+            raise UserError(
+                "ALL_PROXY or a variable like it names a SOCKS proxy, for which packages are "
+                "missing: pip install pysocks socksio, or unset it."
+            ) from None
         except Exception as error:
             reason = _passing_reason(error, passing)
             if reason is None:

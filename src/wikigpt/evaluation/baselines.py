@@ -39,6 +39,8 @@ TRAINING_BYTES = 16 * 2**20
 NGRAM_ORDERS = (2, 4, 8)
 PPMD_ORDER = 16
 PPMD_MEMORY = 2**30
+PPMD_BYTES = 30
+"""About so much memory is used for a byte of text."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def compressors(
     except ImportError:
         say("PPMd is left out, since pyppmd is not installed (pip install 'wikigpt[floors]').")
         return found
+    if PPMD_BYTES * (len(training) + len(validation)) > PPMD_MEMORY:
+        say("PPMd's memory is full before the end of the text: it forgets, and its figure is high.")
     name = f"PPMd, order {PPMD_ORDER}"
     add(name, _ppmd(validation))
     if training:
@@ -137,7 +141,7 @@ def _xz(data: bytes) -> int:
 def _ppmd(data: bytes) -> int:
     import pyppmd
 
-    memory = min(max(64 * len(data), 2**20), PPMD_MEMORY)  # about 30 bytes a byte are used
+    memory = min(max(64 * len(data), 2**20), PPMD_MEMORY)
     encoder = pyppmd.Ppmd7Encoder(PPMD_ORDER, memory)
     # Piece by piece, so that the compressed text is never held as a whole.
     size = sum(len(encoder.encode(data[i : i + 2**20])) for i in range(0, len(data), 2**20))

@@ -114,8 +114,11 @@ def push_to_hub(folder: str | Path, repository: str) -> str:
 
 def _generation_config(model: GPT, tokenizer: Any, config: Config) -> GenerationConfig:
     """It ends by itself at an end-of-text, or where the learned positions end."""
-    end, temperature = tokenizer.end_of_text_id, config.sampling.temperature
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    end, settings = tokenizer.end_of_text_id, config.sampling.decoding
+    if config.sampling.is_greedy:
+        sampling = {name: settings[name] for name in ("repetition_penalty", "no_repeat_ngram_size")}
+    else:  # a top_k that is left out would be 50
+        sampling = settings | {"do_sample": True, "top_k": settings["top_k"] or 0}
     return GenerationConfig(
         bos_token_id=end, eos_token_id=end, pad_token_id=end,
         max_length=model.config.block_size, **sampling,
@@ -188,7 +191,7 @@ seed {config.seed}. All settings are in config.yaml.
 
 ## Samples
 
-Temperature {config.sampling.temperature}, seed {config.seed}, not chosen by hand:
+{config.sampling.in_words.capitalize()}, seed {config.seed}, not chosen by hand:
 
 {samples}
 """
