@@ -314,23 +314,36 @@ def test_offline_is_told(hub, tmp_path, waits, monkeypatch):
 
 DOWNLOAD = """
 import sys
+import huggingface_hub, requests
 from wikigpt.config import load_config
 from wikigpt.corpus.download import raw_files
+print("ready", flush=True)
+sys.stdin.readline()
 print(*raw_files(load_config(source="hub", data_dir=sys.argv[1])).values())
 """
 
 
 def test_processes_that_want_the_same_files_fetch_them_once(hub, tmp_path):
     """As under torchrun, or in two terminals."""
-    hub.fail("store", *[Fault(cut_after=CUT)] * 3)  # so that none is done before the others begin
+    hub.fail("store", *[Fault(cut_after=CUT)] * 3)  # none is done before the others begin
     command = [sys.executable, "-c", DOWNLOAD, str(tmp_path / "data")]
     env = os.environ | {"HF_ENDPOINT": hub.url}
     those = [
         subprocess.Popen(
-            command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            command,
+            env=env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
         for _ in range(3)
     ]
+    for process in those:
+        assert process.stdout.readline() == "ready\n"
+    for process in those:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     outcomes = [process.communicate(timeout=120) for process in those]
     assert all(process.returncode == 0 for process in those), outcomes
     expected = [hashlib.sha256(d).hexdigest() for n, d in PLAIN.items() if ".fr/" in n]
