@@ -336,7 +336,7 @@ def test_processes_that_want_the_same_files_fetch_them_once(hub, tmp_path):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-        )  # fmt: skip
+        )
         for _ in range(3)
     ]
     for process in those:
