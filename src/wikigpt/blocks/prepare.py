@@ -246,14 +246,14 @@ def _train_tokenizer(
         condition = f" of at least {short} characters" if short else ""
         raise UserError(f"The corpus is empty: there is no article{condition} in {names}.")
     fraction = config.corpus.validation_fraction
-    articles_of_it = (a for a in chain([first], found) if split_of(a.id, fraction) == "train")
-    first = next(articles_of_it, None)
+    of_training = (a for a in chain([first], found) if split_of(a.id, fraction) == "train")
+    first = next(of_training, None)
     if first is None:
         raise UserError(
             f"No article is left for training: all fell into the validation split ({fraction:.0%});"
             " use more articles, or lower corpus.validation_fraction."
         )
-    tokenizer = train_tokenizer(config.tokenizer, (a.text for a in chain([first], articles_of_it)))
+    tokenizer = train_tokenizer(config.tokenizer, (a.text for a in chain([first], of_training)))
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     tokenizer.save(aside)

@@ -70,10 +70,11 @@ def mirror(
         for name in missing:
             manifest["files"][name] = _fetch(manifest, name, remote, folder)
             write_json(path, manifest)
-    chosen = {name: manifest["files"][name] for name in wanted}
-    for name in chosen.keys() - set(missing):
-        _check_unchanged(chosen[name], folder)
-    return {folder / file["path"]: file["sha256"] for file in chosen.values()}
+    for name in wanted:
+        if name not in missing:
+            _check_unchanged(manifest["files"][name], folder)
+    chosen = [manifest["files"][name] for name in wanted]
+    return {folder / file["path"]: file["sha256"] for file in chosen}
 
 
 def _new_manifest(corpus: CorpusConfig, remote: Remote) -> dict[str, Any]:
