@@ -95,11 +95,18 @@ GROUPS: dict[str, dict[str, dict]] = {
 }  # fmt: skip
 
 
-def table(runs: KeptRuns) -> str:
+def runs_of(group: str) -> KeptRuns:
+    """Where its runs are kept. Notebook 7 draws what sweep.json has of several seeds."""
+    name = "sweep_five_minutes" if group == "five-minutes.yaml" else "sweep"
+    return KeptRuns(Path(__file__).parent / "results" / f"{name}.json")
+
+
+def table() -> str:
     lines = [
         f"{'group':<25}{'variant':<32}{'steps':>6}{'parameters':>12}{'bits/byte':>16}{'seeds':>7}"
     ]
     for group, variants in GROUPS.items():
+        runs = runs_of(group)
         for name, settings in variants.items():
             if its := runs.of(settings):
                 score = mean_and_spread(runs.scores(settings))
@@ -118,7 +125,6 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="measure tokens per second instead")
     parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     options = parser.parse_args()
-    runs = KeptRuns(Path(__file__).parent / "results" / "sweep.json")
     if options.speed:
         for group in options.groups:
             for name, seconds in seconds_per_step(GROUPS[group]).items():
@@ -129,8 +135,8 @@ def main() -> None:
     if not options.table:
         for seed, group in itertools.product(options.seeds, options.groups):
             for name, settings in GROUPS[group].items():
-                runs.make(settings, f"{group}-{name}", seed)
-    print(table(runs))
+                runs_of(group).make(settings, f"{group}-{name}", seed)
+    print(table())
 
 
 if __name__ == "__main__":
