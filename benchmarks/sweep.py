@@ -86,6 +86,7 @@ GROUPS: dict[str, dict[str, dict]] = {
     "five-minutes.yaml": {
         "the recipe": FIVE_MINUTES,
         "embedding_learning_rate=0.03": FIVE_MINUTES | {"embedding_learning_rate": 0.03},
+        "weight_decay=0.3": FIVE_MINUTES | {"weight_decay": 0.3},
         "micro_batch_size=8": FIVE_MINUTES | {"micro_batch_size": 8, "max_steps": 3400},
     },
     "five minutes": SHAPES,
