@@ -341,6 +341,15 @@ def test_a_loss_that_is_no_number_stops_the_run(trainer, monkeypatch):
     assert of(events.Step, run(trainer))[0].step == 5
 
 
+def test_a_full_accelerator_is_told(trainer, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("wikigpt.training.trainer.evaluate_run", full)
+    with pytest.raises(UserError, match="The accelerator's memory is full; lower micro_batch_size"):
+        run(trainer)
+
+
 def test_workers_are_for_trainer_only(small_corpus, tmp_path):
     with pytest.raises(UserError, match="data_workers needs engine: trainer"):
         tiny_config(small_corpus, tmp_path, data_workers=2)

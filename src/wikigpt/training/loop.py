@@ -71,17 +71,18 @@ def train(
         data.tokenizer.encode(prompt)
     with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
         if settings.engine == "own":
-            try:
-                yield from _train(config, data, model_config, fresh)
-            except torch.OutOfMemoryError:
-                raise out_of_memory() from None
-            return
-        # Their imports take seconds that the own loop can save.
-        if settings.objective == "mlm":
-            from wikigpt.training.masked import MaskedRun as Run
+            stream = _train(config, data, model_config, fresh)
         else:
-            from wikigpt.training.trainer import Run
-        yield from Run.train(config, data, model_config, fresh, say)
+            # Their imports take seconds that the own loop can save.
+            if settings.objective == "mlm":
+                from wikigpt.training.masked import MaskedRun as Run
+            else:
+                from wikigpt.training.trainer import Run
+            stream = Run.train(config, data, model_config, fresh, say)
+        try:
+            yield from stream
+        except torch.OutOfMemoryError:
+            raise out_of_memory() from None
 
 
 def _train(

@@ -41,7 +41,6 @@ from wikigpt.training.progress import (
     diverged,
     evaluate_run,
     hyperparameters,
-    out_of_memory,
     write_sample,
 )
 from wikigpt.training.run_folder import open_run
@@ -66,10 +65,7 @@ class Run(TrainerCallback):
                 ranks.take_device(pick_device(config.training.device))  # in this thread too
                 cls(config, data, model_config, fresh, say, tell, stop).go()
 
-            try:
-                yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
-            except torch.OutOfMemoryError:
-                raise out_of_memory() from None
+            yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
 
     def __init__(
         self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
