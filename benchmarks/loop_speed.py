@@ -6,6 +6,7 @@
 - `ours, at its best`: the same compiled, and in bf16 where that is faster;
 - `Trainer`: the same with `engine: trainer`;
 - `Trainer, dropout 0.1`: with the dropout that a GPT2Config has if nobody says otherwise;
+- `plain, Trainer`: without any of ours, as transformers' example run_clm.py drives it;
 - `plain, our model`: the usual short loop (random offsets, AdamW, clip) around our GPT;
 - `plain, transformers`: the same loop around its twin, GPT2LMHeadModel or Qwen3ForCausalLM.
 
@@ -21,15 +22,17 @@ characters as tokens and AdamW; about six minutes in all on two quiet cores.
 """
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import torch
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from wikigpt.blocks.prepare import prepare
 from wikigpt.config import Config, load_config, with_vocabulary
@@ -47,57 +50,101 @@ MODELS = {
 }  # fmt: skip
 
 
-def plain_loop(model: torch.nn.Module, stream: torch.Tensor, batch: int, block: int) -> Callable:
-    """A loop as tutorials write it; returns a function that does n steps."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    model.train()
+class Turns:
+    """Steps done when they are asked for, n at a time; the asker is told how long they took."""
 
-    def steps(n: int) -> None:
-        for _ in range(n):
-            starts = torch.randint(len(stream) - block - 1, (batch,))
-            ids_BT = torch.stack([stream[i : i + block] for i in starts])
-            targets_BT = torch.stack([stream[i + 1 : i + 1 + block] for i in starts])
-            output = model(ids_BT)
-            logits = output if torch.is_tensor(output) else output.logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            loss.item()
+    def __init__(self, asked: Connection, n: int) -> None:
+        self.asked, self.n = asked, n
 
-    return steps
+    def wait(self) -> bool:
+        """Stand still until asked; False: it was enough."""
+        go_on = self.asked.recv()
+        self.left, self.start, self.cpu = self.n, time.perf_counter(), time.process_time()
+        return go_on
 
-
-def our_loop(config: Config) -> Callable:
-    stream = train(config, fresh=True, say=lambda _: None)
-
-    def steps(n: int) -> None:
-        while n:
-            n -= isinstance(next(stream), events.Step)
-
-    return steps
+    def stepped(self) -> bool:
+        """To be called after each step; False: it was the last."""
+        self.left -= 1
+        if self.left:
+            return True
+        self.asked.send((time.perf_counter() - self.start, time.process_time() - self.cpu))
+        return self.wait()
 
 
-def loop(name: str, config: Config) -> Callable:
-    if not name.startswith("plain"):
-        return our_loop(config)
+def our_loop(config: Config, turns: Turns) -> None:
+    for event in train(config, fresh=True, say=lambda _: None):
+        if isinstance(event, events.Step) and not turns.stepped():
+            break
+
+
+def plain_loop(config: Config, turns: Turns, of_transformers: bool) -> None:
+    """A loop as tutorials write it."""
     data = prepare(config)
+    batch, block = config.training.micro_batch_size, config.model.block_size
     stream = torch.from_numpy(data.train.tokens(0, 10**9))
     model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
-    if name == "plain, transformers":
+    if of_transformers:
         model = to_transformers(model)
         model.config.use_cache = False
-    return plain_loop(model, stream, config.training.micro_batch_size, config.model.block_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    model.train()
+    going_on = True
+    while going_on:
+        starts = torch.randint(len(stream) - block - 1, (batch,))
+        ids_BT = torch.stack([stream[i : i + block] for i in starts])
+        targets_BT = torch.stack([stream[i + 1 : i + 1 + block] for i in starts])
+        output = model(ids_BT)
+        logits = output if torch.is_tensor(output) else output.logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+        going_on = turns.stepped()
+
+
+def plain_trainer(config: Config, turns: Turns) -> None:
+    """Trainer as run_clm.py drives it, on blocks of the same tokens."""
+    data = prepare(config)
+    block = config.model.block_size
+    ids = data.train.tokens(0, 10**9)
+    blocks = ids[: len(ids) // block * block].reshape(-1, block)
+    dataset = Dataset.from_dict({"input_ids": blocks, "labels": blocks})
+    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
+
+    class Ask(TrainerCallback):
+        def on_step_end(self, args, state, control, **_) -> None:
+            control.should_training_stop = not turns.stepped()
+
+    Trainer(
+        model=to_transformers(model),
+        args=TrainingArguments(
+            output_dir=str(config.run_path),
+            per_device_train_batch_size=config.training.micro_batch_size,
+            max_steps=config.training.max_steps,
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=dataset,
+        data_collator=default_data_collator,
+        callbacks=[Ask()],
+    ).train()
+
+
+LOOPS = {
+    "plain, Trainer": plain_trainer,
+    "plain, our model": functools.partial(plain_loop, of_transformers=False),
+    "plain, transformers": functools.partial(plain_loop, of_transformers=True),
+}
 
 
 def serve(name: str, config: Config, n: int, asked: Connection) -> None:
     """Do n steps each time that it is asked to; tell the seconds, and those of the CPU."""
-    steps = loop(name, config)
-    while asked.recv():
-        start, cpu = time.perf_counter(), time.process_time()
-        steps(n)
-        asked.send((time.perf_counter() - start, time.process_time() - cpu))
+    turns = Turns(asked, n)
+    if turns.wait():
+        LOOPS.get(name, our_loop)(config, turns)
 
 
 def main() -> None:
@@ -116,6 +163,7 @@ def compare(shape: dict, steps_a_turn: int, rounds: int) -> None:
         "ours, at its best": {"precision": "auto", "compile": True},
         "Trainer": {"engine": "trainer"},
         "Trainer, dropout 0.1": {"engine": "trainer", "dropout": 0.1},
+        "plain, Trainer": {},
         "plain, our model": {},
         "plain, transformers": {},
     }
