@@ -4,8 +4,8 @@
         --hardware "two cores of a Xeon with AMX"
 
 `wikigpt compare RUN` holds a run against the file that comes out; evaluation/reference.py says how.
-Runs lie in runs/reference/ and are found again when they are finished, so the seeds can be spread
-over several calls, each with all the seeds so far; the file is written when all are done.
+Runs lie in runs/reference/ and are found again when they are finished. A file that is there already
+is added to, so that a seed more costs no more than its own run; delete it to begin anew.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from wikigpt.config import Config, find_root, load_config, relative
-from wikigpt.evaluation.reference import FOLDER, comparison, make_reference
+from wikigpt.evaluation.reference import FOLDER, comparison, make_reference, read_references
 from wikigpt.files import write_json
 from wikigpt.processes import usable_cores
 from wikigpt.training import events, train
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--hardware", default=hardware(), help="in words")
     options = parser.parse_args()
     name = Path(options.config).stem
+    earlier = [found for found in read_references() if found.config == f"{name}.yaml"]
     folders = [
         run(
             load_config(
@@ -57,7 +58,7 @@ def main() -> None:
     curves = [read_curve(folder) for folder in folders]
     # A version such as 2.13.0+cpu says how torch was built; the losses don't depend on it.
     version = torch.__version__.split("+")[0]
-    reference = make_reference(f"{name}.yaml", options.hardware, version, curves)
+    reference = make_reference(f"{name}.yaml", options.hardware, version, curves, *earlier)
     path = find_root() / FOLDER / f"{name}.json"
     write_json(path, asdict(reference))
     print(comparison([reference], curves[0]))

@@ -1,6 +1,5 @@
 import json
 import math
-import statistics
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -50,8 +49,8 @@ REFERENCE = reference_of((1, 2.0), (2, 2.1), (3, 2.2))
 
 def test_the_band_by_hand():
     last = REFERENCE.curve[-1]
-    assert (last.step, last.lowest, last.highest) == (20, 2.0, 2.2)
-    assert last.mean == pytest.approx(2.1) and last.standard_deviation == pytest.approx(0.1)
+    assert (last.step, last.bits_per_byte) == (20, [2.0, 2.1, 2.2])
+    assert last.mean == pytest.approx(2.1)
     # 4.303 * 0.1 * sqrt(4/3) = 0.49687
     assert REFERENCE.band(last) == pytest.approx((1.60313, 2.59687), abs=1e-5)
 
@@ -73,13 +72,7 @@ def test_one_new_run_in_twenty_is_outside(n):
     draws = np.random.default_rng(0).normal(2.0, 0.01, size=(10_000, n + 1))
     inside = 0
     for row in draws.tolist():
-        reference = replace(REFERENCE, seeds=list(range(n)))
-        point = replace(
-            REFERENCE.curve[-1],
-            mean=statistics.fmean(row[:n]),
-            standard_deviation=statistics.stdev(row[:n]),
-        )
-        low, high = reference.band(point)
+        low, high = REFERENCE.band(replace(REFERENCE.curve[-1], bits_per_byte=row[:n]))
         inside += low <= row[n] <= high
     assert inside / len(draws) == pytest.approx(0.95, abs=0.01)  # four standard errors are 0.009
 
@@ -200,6 +193,27 @@ def test_runs_that_make_no_reference():
     assert len(make_reference("some.yaml", "one core", "2.13.0", [one, two]).curve) == 2
 
 
+def test_runs_are_added_to_a_reference():
+    """As if all had been trained at once, but for where."""
+    finals = {1: 2.2, 2: 2.0, 3: 2.1, 4: 2.05}
+    more = [run_of(seed, (3.0 + finals[seed] / 10, finals[seed])) for seed in (3, 4)]
+    earlier = reference_of(*list(finals.items())[:2])
+    added = make_reference("some.yaml", "two cores", "2.14.0", more, earlier)
+    assert added.curve == reference_of(*finals.items()).curve
+    assert [run.seed for run in added.runs] == [1, 2, 3, 4]
+    text = comparison([added], run_of())
+    assert "seeds 1, 2, 3, 4, fp32, 7 s, one core and two cores, torch 2.13.0 and 2.14.0" in text
+    assert len(make_reference("some.yaml", "", "", more[:1], earlier).runs) == 3
+    for run, says in (
+        (run_of(2), r"\[1, 2, 2\] are not all different"),
+        (run_of(3, n_embd=64), "model.n_embd: 128 -> 64"),
+        (run_of(3, scores=(3.0,)), "up to the last"),
+        (run_of(3, precision="bf16"), "seeds 1 and 3 were trained in fp32 and bf16"),
+    ):
+        with pytest.raises(UserError, match=says):
+            make_reference("some.yaml", "one core", "2.13.0", [run], earlier)
+
+
 def test_a_run_without_evaluations_and_one_of_masked_tokens():
     with pytest.raises(UserError, match="no evaluation yet; its first is at step 10"):
         run_of(scores=())
@@ -242,7 +256,8 @@ def test_real_runs_of_either_engine(small_corpus, tmp_path):
         folders.append(config.run_path)
     reference = make_reference("tiny.yaml", "one core", "2.13.0", list(map(read_curve, folders)))
     assert [point.step for point in reference.curve] == [4, 8, 12]
-    assert reference.precision == "fp32" and reference.seeds == [1, 2, 3]
+    assert reference.precision == "fp32"
+    assert [run.seed for run in reference.runs] == [1, 2, 3]
     # The same seed by the other engine has the same losses, so it is where the first run is.
     config = tiny_config(small_corpus, tmp_path, name="other", seed=1, engine="trainer")
     for event in train(config, say=lambda _: None):

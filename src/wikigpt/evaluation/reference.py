@@ -61,14 +61,26 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """One run of a reference: where it was, and for how long."""
+
+    seed: int
+    seconds: float
+    hardware: str
+    torch: str
+
+
+@dataclass(frozen=True)
 class Point:
-    """Bits per byte of all reference runs at one step."""
+    """All reference runs at one step."""
 
     step: int
-    mean: float
-    lowest: float
-    highest: float
-    standard_deviation: float
+    bits_per_byte: list[float]
+    """One a run, lowest first."""
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.bits_per_byte)
 
 
 @dataclass(frozen=True)
@@ -76,18 +88,15 @@ class Reference:
     """The curves of a few runs of one config."""
 
     config: str
-    hardware: str
-    torch: str
     precision: str
-    seeds: list[int]
-    seconds: list[float]
+    runs: list[Trained]
     decides: dict[str, Any]
     curve: list[Point]
 
     def band(self, point: Point) -> tuple[float, float]:
         """Where one new run falls in 95 of 100 cases, bits per byte."""
-        n = len(self.seeds)
-        half = T[n - 1] * point.standard_deviation * math.sqrt(1 + 1 / n)
+        n = len(point.bits_per_byte)
+        half = T[n - 1] * stdev(point.bits_per_byte) * math.sqrt(1 + 1 / n)
         return point.mean - half, point.mean + half
 
 
@@ -138,41 +147,57 @@ def curve_of(
     return Curve(config.seed, decides(config, manifest), scores, seconds, precision)
 
 
-def make_reference(config: str, hardware: str, torch: str, runs: Sequence[Curve]) -> Reference:
+def make_reference(
+    config: str,
+    hardware: str,
+    torch: str,
+    curves: Sequence[Curve],
+    earlier: Reference | None = None,
+) -> Reference:
     """
+    Args:
+        hardware: of these curves' runs, in words.
+        torch: its version.
+        earlier: the reference that they are added to, if there is one already.
+
     Raises:
         UserError: fewer than 2 or more than 10 runs; two of one seed; runs that are different
             experiments, or not all finished.
     """
+    before = earlier.runs if earlier else []
+    runs = [*before, *(Trained(c.seed, round(c.seconds, 1), hardware, torch) for c in curves)]
     if not 2 <= len(runs) <= len(T) + 1:
         raise UserError(f"A reference takes 2 to {len(T) + 1} runs, not {len(runs)}.")
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"The seeds {seeds} are not all different; equal runs have no spread.")
-    first, steps = runs[0], list(runs[0].bits_per_byte)
-    for run in runs:
-        if changed := _changed(first.decides, run.decides):
+    first = curves[0]
+    if earlier:
+        means = {point.step: point.mean for point in earlier.curve}
+        first = Curve(seeds[0], earlier.decides, means, runs[0].seconds, earlier.precision)
+    steps = list(first.bits_per_byte)
+    for curve in curves:
+        pair = f"The runs of seeds {first.seed} and {curve.seed}"
+        if changed := _changed(first.decides, curve.decides):
             raise UserError(
-                f"The runs of seeds {first.seed} and {run.seed} are different experiments "
-                f"({'; '.join(changed)}); take runs that differ in the seed only."
+                f"{pair} are different experiments ({'; '.join(changed)}); take runs that differ "
+                "in the seed only."
             )
-        if list(run.bits_per_byte) != steps or steps[-1] != first.decides["training.max_steps"]:
+        if list(curve.bits_per_byte) != steps or steps[-1] != first.decides["training.max_steps"]:
             raise UserError(
-                f"The runs of seeds {first.seed} and {run.seed} were not evaluated at the same "
-                "steps up to the last; finish them with one eval_interval."
+                f"{pair} were not evaluated at the same steps up to the last; finish them with one "
+                "eval_interval."
             )
-        if run.precision != first.precision:
+        if curve.precision != first.precision:
             raise UserError(
-                f"The runs of seeds {first.seed} and {run.seed} were trained in {first.precision} "
-                f"and {run.precision}; say precision=fp32 or precision=bf16 for all."
+                f"{pair} were trained in {first.precision} and {curve.precision}; say "
+                "precision=fp32 or precision=bf16 for all."
             )
-    curve = []
-    for step in steps:
-        scores = [run.bits_per_byte[step] for run in runs]
-        curve.append(Point(step, fmean(scores), min(scores), max(scores), stdev(scores)))
-    seconds = [round(run.seconds, 1) for run in runs]
-    known = first.precision or "unknown"
-    return Reference(config, hardware, torch, known, seeds, seconds, first.decides, curve)
+    points = []
+    for at, step in enumerate(steps):
+        scores = list(earlier.curve[at].bits_per_byte) if earlier else []
+        points.append(Point(step, sorted(scores + [c.bits_per_byte[step] for c in curves])))
+    return Reference(config, first.precision or "unknown", runs, first.decides, points)
 
 
 def read_references(folder: Path | None = None) -> list[Reference]:
@@ -297,10 +322,15 @@ def _few(differences: Sequence[str], most: int = 4) -> str:
 
 def describe(reference: Reference, run: Curve) -> str:
     """What is compared, before the table."""
+    runs = reference.runs
+    hardware, torch = (
+        " and ".join(dict.fromkeys(names))  # each once
+        for names in ([run.hardware for run in runs], [run.torch for run in runs])
+    )
     lines = [
-        f"reference  {reference.config}: seeds {', '.join(map(str, reference.seeds))}, "
-        f"{reference.precision}, {fmean(reference.seconds):.0f} s, {reference.hardware}, "
-        f"torch {reference.torch}",
+        f"reference  {reference.config}: seeds {', '.join(str(run.seed) for run in runs)}, "
+        f"{reference.precision}, {fmean(run.seconds for run in runs):.0f} s, {hardware}, "
+        f"torch {torch}",
         f"yours      seed {run.seed}, {run.precision or 'unknown precision'}, {run.seconds:.0f} s",
     ]
     if run.precision not in (None, reference.precision):
