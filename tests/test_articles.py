@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 
 import pytest
 
@@ -94,6 +95,9 @@ def test_a_plain_text_needs_no_title(title):
     digest = hashlib.blake2b(b"Il pleut.", digest_size=8).hexdigest()
     assert parse_article(record) == Article(f"frwiki:#{digest}", "", "Il pleut.", "fr")
     assert parse_article(record | {"id": 7}).id == "frwiki:7"
+    # pandas makes floats of whole numbers as soon as one is missing.
+    assert parse_article(record | {"id": 7.0}).id == "frwiki:7"
+    assert parse_article(record | {"id": math.nan}).id == f"frwiki:#{digest}"
     assert parse_article(record | {"text": "Il neige."}).id != f"frwiki:#{digest}"
 
 
@@ -128,8 +132,12 @@ def test_characters_stay_but_for_nfc():
         ({"name": "A", "abstract": "a", "sections": "[{"}, "sections: broken JSON"),
         ({"name": "A", "abstract": "a", "sections": "[" * 10_000}, "sections: nested too deeply"),
         ({"name": "A", "abstract": "a", "sections": '"texte"'}, "sections must be a list, not str"),
-        ({"name": "A", "abstract": "a", "id": ["1"]}, "id must be a number or text, not list"),
-        ({"name": "A", "abstract": "a", "id": True}, "id must be a number or text, not bool"),
+        (
+            {"name": "A", "abstract": "a", "id": ["1"]},
+            "a whole number or text, not list",
+        ),
+        ({"name": "A", "abstract": "a", "id": 1.5}, "a whole number or text, not float"),
+        ({"name": "A", "abstract": "a", "id": True}, "a whole number or text, not bool"),
         ({"name": "A", "abstract": "{{Ébauche}}"}, "nothing is left"),
     ],
 )

@@ -84,7 +84,7 @@ def test_a_safe_name_never_leaves_its_folder(tmp_path_factory, name):
 
 
 def test_junk_and_other_kinds_are_passed_over(tmp_path):
-    names = ["../a.jsonl", "/a.jsonl", "C:\\a.jsonl", "__MACOSX/a.jsonl", "b/._a.jsonl", "a.exe"]
+    names = ["__MACOSX/a.jsonl", "b/._a.jsonl", "a.exe"]
     path = tmp_path / "a.zip"
     path.write_bytes(zip_of({name: b"x" for name in [*names, "b/a.jsonl", "a.txt"]}))
     with zipfile.ZipFile(path) as archive:

@@ -77,6 +77,12 @@ def test_no_text_takes_for_ever(text):
     clean(text)  # a quadratic rule would take minutes here
 
 
+def test_nested_templates_are_removed_to_a_bound():
+    """A level is a pass over the text, so a nest without a bound could cost hours."""
+    assert clean("a " + "{{aa " * 40 + "}}" * 40).strip() == "a"
+    assert clean("a " + "{{aa " * 20_000 + "}}" * 20_000).count("{{") == 20_000 - 50
+
+
 def test_the_report_adds_up():
     report = CleaningReport()
     record = {

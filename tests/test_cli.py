@@ -2,7 +2,10 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from wikigpt.errors import UserError
 from wikigpt.evaluation.reference import make_reference
 from wikigpt.files import write_json
 from wikigpt.training import train
+from wikigpt.training.logging import read_metrics
 from wikigpt.training.run_folder import load_run, read_curve
 
 
@@ -84,7 +88,7 @@ def test_a_wrong_key_a_missing_config_and_a_missing_corpus(capsys, yaml):
     assert "no config file" in fails(capsys, "pretrain", "configs/nothing.yaml")
     assert "no file gone.jsonl" in fails(capsys, "pretrain", yaml, "files=[gone.jsonl]")
     assert "language 'xx'" in fails(
-        capsys, "prepare", yaml, "source=wikipedia-leads", "language=xx"
+        capsys, "prepare", yaml, "source=wikipedia-leads", "files=[]", "language=xx"
     )
 
 
@@ -150,6 +154,16 @@ def test_another_experiment_of_the_same_name(capsys, yaml):
     assert "seed: 1337 -> 7" in fails(capsys, "pretrain", yaml, "seed=7")
 
 
+def test_a_run_that_never_saved_gives_way_to_other_settings(yaml, tiny):
+    """As after a first step that was too large for the memory, with what its error advises."""
+    assert main(["pretrain", yaml]) == 0
+    shutil.rmtree(tiny.run_path / "checkpoints")
+    halves = ["micro_batch_size=2", "grad_accumulation_steps=2"]
+    assert main(["pretrain", yaml, *halves]) == 0
+    assert load_config(tiny.run_path / "config.yaml").training.micro_batch_size == 2
+    assert len([r for r in read_metrics(tiny.run_path) if r["kind"] == "step"]) == 12
+
+
 def test_no_run_and_a_run_with_another_tokenizer(capsys, yaml, tiny, small_corpus, tmp_path):
     assert "not a run folder" in fails(capsys, "generate", str(tmp_path), "Le ")
     other = tiny_config(small_corpus, tmp_path, name="other", min_count=40)
@@ -186,6 +200,59 @@ def test_a_prompt_that_can_not_be_spelled(capsys, tmp_path):
     list(train(strict, say=lambda _: None))
     error = fails(capsys, "generate", str(strict.run_path), "ж")  # and no note on bytes beside it
     assert "is not in the vocabulary" in error
+
+
+def test_nothing_is_printed_before_the_arguments_are_right(capsys, yaml, tiny):
+    assert main(["pretrain", yaml, "max_steps=1"]) == 0
+    capsys.readouterr()
+    for wrong in (["--seed", "-1"], ["--max-new-tokens", "0"]):
+        assert main(["generate", str(tiny.run_path), "Le ", *wrong]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == "" and shown.err.startswith("error: ")
+    # What a shell passes on that is no UTF-8; no note beside the error.
+    assert "lone surrogate" in fails(capsys, "generate", str(tiny.run_path), "abc\udce9")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(yaml, tiny):
+    assert main(["pretrain", yaml, "max_steps=1"]) == 0
+    command = [sys.executable, "-m", "wikigpt", "generate", str(tiny.run_path), "Le "]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_a_file_of_ours_that_is_damaged(capsys, yaml, tiny):
+    assert main(["pretrain", yaml, "max_steps=1"]) == 0
+    [shards] = Path(tiny.data_dir, "shards").glob("*/manifest.json")
+    corpus, metrics = tiny.run_path / "corpus.json", tiny.run_path / "metrics.jsonl"
+    for path, commands in (
+        (corpus, (["pretrain", yaml, "max_steps=1"], ["compare", str(tiny.run_path)])),
+        (shards, (["prepare", yaml], ["pretrain", yaml, "max_steps=1"])),
+    ):
+        path.write_bytes(path.read_bytes()[:-30])
+        for command in commands:
+            error = fails(capsys, *command)
+            assert f"{path.name} is damaged" in error and "delete the folder" in error
+    shutil.rmtree(shards.parent)
+    shutil.rmtree(tiny.run_path)
+    assert main(["pretrain", yaml, "max_steps=1"]) == 0
+    metrics.write_bytes(metrics.read_bytes() + b"\xff\xfe\n")
+    assert "holds a line that is no JSON" in fails(capsys, "compare", str(tiny.run_path))
+
+
+@pytest.mark.parametrize("size", [30_000, 60_000])
+def test_a_disk_that_refuses_trainer(capsys, yaml, tiny, size):
+    """`best` fits in the larger file, Trainer's state of the optimizer doesn't."""
+    resource = pytest.importorskip("resource")
+    assert main(["prepare", yaml]) == 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        error = fails(capsys, "pretrain", yaml, "engine=trainer", "name=full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "The disk is full" in error and "run the same command" in error
+    assert main(["pretrain", yaml, "engine=trainer", "name=full"]) == 0
 
 
 def test_a_disk_that_refuses(capsys, yaml, tiny):

@@ -97,6 +97,17 @@ def test_text_that_looks_like_a_number_stays_as_it_is_written(name):
         ("seed: -1", "greater than or equal to 0"),
         ("- a\n- b", "must hold keys and values, not a list"),
         ("training: 3", "training"),
+        ("name: 2024-13-01", "is not valid YAML: month must be in 1..12"),
+        ("name: !!timestamp x", "is not valid YAML"),
+        (
+            "corpus: {files: [a.jsonl]}",
+            "source=wikipedia-leads; take source=files",
+        ),
+        ("corpus: {max_files: 2}", "take source=kaggle or source=hub for it"),
+        (
+            "corpus: {source: files, dataset: a/b, version: 7}",
+            "version=7 means nothing",
+        ),
     ],
 )
 def test_a_wrong_config_is_one_sentence(tmp_path, text, says):
@@ -115,6 +126,25 @@ def test_a_section_that_is_no_section_is_told_before_an_override_is_applied(tmp_
 def test_an_unknown_override_names_the_nearest_key(arguments):
     with pytest.raises(UserError, match=r"did you mean 'training\.max_steps'"):
         load_config(**parse_overrides(arguments))
+
+
+@pytest.mark.parametrize("argument", ["path=x", "corpus=3"])
+def test_what_is_no_key_at_all(argument):
+    with pytest.raises(UserError, match="Unknown config key") as error:
+        load_config(**parse_overrides([argument]))
+    assert not str(error.value).endswith("?.")
+
+
+@pytest.mark.parametrize("value", ["2024-13-01", "0x_"])
+def test_what_only_looks_like_a_date_or_a_number_is_text(value):
+    assert load_config(**parse_overrides([f"name={value}"])).name == value
+
+
+@pytest.mark.parametrize("argument", ["name=!!int x", "name=!!timestamp x", "seed=" + "9" * 5000])
+def test_a_value_that_can_not_be_read_is_one_sentence(argument):
+    with pytest.raises(UserError) as error:
+        load_config(**parse_overrides([argument]))
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_and_a_bare_word_are_told():

@@ -93,5 +93,5 @@ def test_own_files_of_every_kind_are_taken_as_they_are(tmp_path, kind, packed):
 
 def test_a_file_of_another_kind_is_told(tmp_path):
     (tmp_path / "mine.docx").write_bytes(b"abc")
-    with pytest.raises(UserError, match=r"must end in \.jsonl, \.parquet, \.txt"):
+    with pytest.raises(UserError, match=r"must end in \.jsonl, \.ndjson, \.parquet, \.txt"):
         download.local_files([str(tmp_path / "mine.docx")])

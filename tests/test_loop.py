@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ from wikigpt.errors import UserError
 from wikigpt.model import GPT
 from wikigpt.model.generate import complete
 from wikigpt.model.twin import to_transformers
-from wikigpt.training import checkpoint, events, loop, preflight, progress, train
+from wikigpt.training import checkpoint, compiling, events, loop, preflight, progress, train
+from wikigpt.training.hardware import detect
 from wikigpt.training.logging import read_metrics
 
 
@@ -77,6 +79,28 @@ def test_the_expected_time_counts_the_optimizer(tiny, monkeypatch):
     monkeypatch.setattr(preflight, "make_optimizer", lambda model, *_: Slow(model.parameters()))
     flight = next(train(tiny, say=lambda _: None))
     assert flight.expected_seconds > 12 * 0.5
+
+
+def test_the_expected_time_is_that_of_one_of_several_processes(tiny, monkeypatch):
+    config = replace(tiny, training=replace(tiny.training, grad_accumulation_steps=8))
+    data = prepare(config, say=lambda _: None)
+    model = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
+    asked = []
+
+    def choose(model, settings, measure, passes, *_):
+        asked.append(passes)
+        measure(model)
+        return compiling.Forward(model, False, "", 1000.0)
+
+    monkeypatch.setattr(preflight, "choose_forward", choose)
+    for n in (1, 4):
+        monkeypatch.setenv("WORLD_SIZE", str(n))
+        flight, _ = preflight.preflight(config, data, detect(config.training), model, 2)
+        assert flight.seconds_per_step == pytest.approx(8000 / n, abs=10)
+        # A forward pass is a third of the 1,000 seconds, and every process evaluates all.
+        batches = data.validation.counts.tokens / (4 * 32)
+        assert flight.evaluation_seconds == pytest.approx(batches * 1000 / 3)
+    assert asked == [10 * 8, 10 * 2]
 
 
 def test_it_is_the_plain_loop_on_the_industrial_model(tiny):

@@ -36,6 +36,13 @@ def test_a_folder_without_a_run_is_told(tmp_path):
         plot_run(tmp_path)
 
 
+def test_a_run_of_masked_tokens_is_told(small_corpus, tmp_path):
+    config = tiny_config(small_corpus, tmp_path, objective="mlm", engine="trainer", max_steps=2)
+    list(train(config, say=lambda _: None))
+    with pytest.raises(UserError, match="guesses masked tokens"):
+        plot_run(config.run_path)
+
+
 def test_whiskers_reach_from_the_value_to_the_ends():
     assert whiskers([0.5, 0.0, 1.0], [(0.25, 1.0), (1e-17, 0.5), (0.5, 1 - 1e-16)]) == [
         [0.25, 0, 0.5], [0.5, 0.5, 0]

@@ -25,6 +25,7 @@ from wikigpt.corpus.records import (
     decode_json,
     read_records,
 )
+from wikigpt.corpus.whole import what_is_wrong
 from wikigpt.errors import UserError
 
 ROWS = [{"id": str(i), "title": f"Titre {i}", "text": f"Un texte, le {i}e.\u2028Suite\u0085fin"}
@@ -115,6 +116,40 @@ def test_a_text_file_is_one_document_or_many(tmp_path):
     assert [r.line for r in found] == [1, 3, 4]
     assert [parse_article(r.value).text for r in found[:2]] == ["un", "deux\ntrois"]
     assert "invalid UTF-8" in str(found[2].value)
+    path.write_bytes(b"un.<|endoftext|>deux,\net demi <|endoftext|> <|endoftext|>trois\n")
+    texts = [parse_article(record.value).text for record in read_records(path)]
+    assert texts == ["un.", "deux,\net demi", "trois"]
+
+
+@pytest.mark.parametrize(
+    "name", ["dump\\a.jsonl", "Wikipédia: a.jsonl", "/data/a.jsonl", "a\u00a0b.jsonl", "a.ndjson"]
+)
+def test_a_member_of_a_zip_is_read_whatever_it_is_called(tmp_path, name):
+    (tmp_path / "a.zip").write_bytes(zipped(**{name: b'{"id": 1}\n'}))
+    assert [record.value for record in read_records(tmp_path / "a.zip")] == [{"id": 1}]
+    assert what_is_wrong(tmp_path / "a.zip", "a.zip") is None
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.zip"])
+def test_an_empty_archive_is_damaged(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match="is damaged or cut short"):
+        list(read_records(tmp_path / name))
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_bytes_changed_or_lost_is_damaged(tmp_path, packing):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
+        archive.writestr("a.jsonl", JSONL)
+    data, path = buffer.getvalue(), tmp_path / "a.zip"
+    middle = len(data) // 3
+    for damaged in (data[:middle] + b"\xff" * 20 + data[middle + 20 :],
+                    data[:middle] + data[middle + 20 :]):  # fmt: skip
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or cut short"):
+            list(read_records(path))
+        assert what_is_wrong(path, "a.zip") == "the archive is damaged"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +220,7 @@ def test_a_text_document_that_is_too_long_says_how_to_cut_it(tmp_path, monkeypat
     path = tmp_path / "a.txt"
     path.write_bytes(b"une ligne\n" * 200_000 + b"<|endoftext|>\nfin")
     long, short = read_records(path)
-    assert "put lines that say <|endoftext|>" in str(long.value)
+    assert "put <|endoftext|> between its documents, on lines" in str(long.value)
     assert short.value["text"] == "fin"
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+from dataclasses import replace
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -21,7 +22,7 @@ from wikigpt.config import load_config
 from wikigpt.errors import UserError
 from wikigpt.model.generate import generate
 from wikigpt.training import events, train
-from wikigpt.training.export import export_run, licence_of
+from wikigpt.training.export import export_run, licence_of, model_card
 from wikigpt.training.run_folder import load_run
 
 
@@ -97,6 +98,15 @@ def test_the_card_says_what_it_is(runs):
         scores = [r["bits_per_byte"] for r in map(json.loads, metrics) if r["kind"] == "evaluation"]
         assert f"| bits per byte | {min(scores):.3f} |" in card
         assert "transformers 5" in card and "**film sorti en 1988**" in card
+
+
+@pytest.mark.parametrize("prompt", ['Le mot "chat" est ', "Bonjour.\nUne", "C:\\users"])
+def test_the_cards_code_is_python_whatever_the_prompt(runs, prompt):
+    model, tokenizer, config = load_run(runs[0])
+    config = replace(config, sampling=replace(config.sampling, prompts=[prompt]))
+    code = model_card(runs[0], model, tokenizer, config).split("```python\n")[1].split("```")[0]
+    assert repr(prompt) in code
+    compile(code, "card", "exec")
 
 
 def test_the_command_makes_it_again(runs, capsys):

@@ -1,6 +1,7 @@
 """`wikigpt …`: the steps of the notebooks without a notebook."""
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -31,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Who reads us has seen enough, as `head` has; nothing more can be printed, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of a program that SIGPIPE ended
     except OSError as error:
         # The operating system refused; everything is written aside first, so nothing is half-done.
         name = relative(Path(error.filename)) if error.filename else "a file"
@@ -288,8 +293,8 @@ def _generate(options: argparse.Namespace) -> int:
     from wikigpt.training.run_folder import load_run
 
     model, tokenizer, _ = load_run(Path(options.run_folder))
-    strange = tokenizer.unseen_in(options.prompt)
-    if strange and getattr(tokenizer, "unseen", "bytes") == "bytes":  # else it is refused below
+    tokenizer.encode(options.prompt)  # or it is refused
+    if strange := tokenizer.unseen_in(options.prompt):
         print(
             f"note: {strange!r} was too rare in training to have a token; it is spelled in bytes.",
             file=sys.stderr,
@@ -301,7 +306,8 @@ def _generate(options: argparse.Namespace) -> int:
         print("\n\n".join(prompt + text for text in texts))
         return 0
     pieces = complete(model, tokenizer, prompt, n, seed=options.seed, **settings)
-    print(prompt, end="", flush=True)
+    first = next(pieces, "")  # before anything is printed: an argument may be out of range
+    print(prompt + first, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
+from wikigpt.errors import UserError
+
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -45,5 +47,20 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 
 
+class DamagedFile(UserError, ValueError):
+    """A file that we wrote ourselves, as a whole, and that is no JSON any more."""
+
+
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """
+    Raises:
+        DamagedFile: what stands there is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        raise DamagedFile(
+            f"{shown.as_posix()} is damaged ({error}); restore it, or delete the folder "
+            f"{shown.parent.as_posix()} and run the same command again."
+        ) from None

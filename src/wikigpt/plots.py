@@ -53,7 +53,8 @@ def plot_runs(folders: Sequence[str | Path], save_to: str | Path | None = None) 
         y = [record["bits_per_byte"] for record in evaluations]
         for ax, key, scale in ((axes[0], "tokens", 1e-6), (axes[1], "seconds", 1)):
             x = [at[record["step"]][key] * scale for record in evaluations]
-            ax.plot(x, y, "o-", ms=4, label=f"{Path(folder).name}: {min(y, default=0):.3f}")
+            best = f": {min(y):.3f}" if y else ""
+            ax.plot(x, y, "o-", ms=4, label=Path(folder).name + best)
     axes[0].set_ylabel("validation bits per byte")
     axes[0].set_xlabel("million tokens seen")
     axes[1].set_xlabel("seconds of training")
@@ -153,6 +154,11 @@ def _curves(folder: str | Path) -> tuple[list[dict], list[dict]]:
     records = read_metrics(Path(folder))
     if not records:
         raise UserError(f"{folder} has no metrics yet; train first.")
+    if all(record["kind"].startswith("masked") for record in records):
+        raise UserError(
+            f"{folder} guesses masked tokens, which has no bits per byte to draw; its curves are "
+            "in TensorBoard."
+        )
     return tuple([r for r in records if r["kind"] == kind] for kind in ("step", "evaluation"))
 
 

@@ -60,6 +60,13 @@ class CorpusConfig:
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of the articles held out for validation, chosen by a hash of the article's id."""
 
+    def __post_init__(self) -> None:
+        if self.source != "files":
+            _must_be_left_out(self, ("files",), f"source={self.source}; take source=files for it")
+        if self.source not in ("kaggle", "hub"):
+            where = f"source={self.source}; take source=kaggle or source=hub for it"
+            _must_be_left_out(self, ("dataset", "version", "max_files"), where)
+
 
 @dataclass(config=_STRICT)
 class TokenizerConfig:

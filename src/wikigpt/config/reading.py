@@ -31,7 +31,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_config(path: str | Path | None = None, **overrides: Any) -> Config:
+def load_config(path: str | Path | None = None, /, **overrides: Any) -> Config:
     """Read a YAML file (relative to the root, or to here) and apply overrides.
 
     An override names a field by its bare name, `learning_rate=1e-3`, or in full,
@@ -77,7 +77,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"There is no config file {path}; the folder configs/ has some.")
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # ValueError: a 13th month
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, not a {type(values).__name__}.")
@@ -98,7 +98,9 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             )
         try:
             typed = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except ValueError:
+            typed = value  # it looks like a date or a number, and is none: a 13th month
+        except (yaml.YAMLError, AttributeError):
             raise UserError(f"The value of {key} can't be read: {value!r}.") from None
         # YAML 1.1 takes `no`, the code of Norwegian, for a false.
         is_word = isinstance(typed, int | float | date) and value.lower() not in ("true", "false")
@@ -158,7 +160,7 @@ def _full_name(key: str) -> str:
         return matches[0]
     if matches:
         raise UserError(f"{key!r} could be {' or '.join(matches)}; write it in full.")
-    raise UserError(f"Unknown config key {key!r}{_nearest(key)}.")
+    raise UserError(f"Unknown config key {key!r}{_nearest(key)}")
 
 
 def _nearest(key: str) -> str:
@@ -169,7 +171,7 @@ def _nearest(key: str) -> str:
     guess = near or [by_leaf[k] for k in leaf]
     if guess:
         return f"; did you mean {guess[0]!r}?"
-    return "; see src/wikigpt/config/fields.py for all keys"
+    return "; see src/wikigpt/config/fields.py for all keys."
 
 
 def _sentence(error: ValidationError, path: str | Path | None) -> str:
@@ -177,8 +179,7 @@ def _sentence(error: ValidationError, path: str | Path | None) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        near = _nearest(key)
-        return f"{where}unknown config key {key!r}{near}" + ("." if near[-1] not in "?" else "")
+        return f"{where}unknown config key {key!r}{_nearest(key)}"
     message = first["msg"].removeprefix("Value error, ")
     given = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
     return f"{where}{key or 'config'}: {message[0].lower()}{message[1:]}{given}."

@@ -7,6 +7,7 @@ sections.py; all other characters stay as they are (’ stays ’, U+00A0 and U+
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +121,12 @@ def _id(record: dict[str, Any], lang: str, name: str) -> str:
     project = _identifier(record, "is_part_of") or f"{lang}wiki"
     for key in ("identifier", "id"):
         value = record.get(key)
+        if isinstance(value, float) and (value.is_integer() or math.isnan(value)):
+            # pandas makes floats of whole numbers as soon as one of them is missing.
+            value = None if math.isnan(value) else int(value)
         if isinstance(value, bool) or not isinstance(value, str | int | None):
-            raise BadRecord(f"{key} must be a number or text, not {type(value).__name__}")
+            kind = type(value).__name__
+            raise BadRecord(f"{key} must be a whole number or text, not {kind}")
         if value is not None and value != "":
             return f"{project}:{value}"
     return f"{project}:{name}"

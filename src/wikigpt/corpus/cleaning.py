@@ -25,6 +25,7 @@ _REFERENCE = re.compile(
 # Inner braces first. A template's name begins with a word, a formula's braces with anything.
 _BRACES = r"\{ ?\{\s*#?[^\W\d_]{2}[^{}\\]*\} ?\}"
 _TEMPLATE = re.compile(rf"^{_BRACES}[ \t]*\n| ?{_BRACES}", re.M)
+_DEEPEST = 50
 _CATEGORY = re.compile(r"(?:\[\[)?(?:Catégorie|Category|Categoría|Kategorie|Categoria):\S")
 _EMPTY = r"(?:[ \u00a0]*|(?=[,;:]*[ \u00a0])[ \u00a0,;:]*)"
 _EMPTY_PARENTHESES = re.compile(rf"(?<=[\w»])[ \u00a0](?:\({_EMPTY}\)|\[{_EMPTY}\])")
@@ -48,9 +49,12 @@ def references(text: str) -> str:
 
 def templates(text: str) -> str:
     """`{{…}}`, also as `{ { … } }` and nested; a line that held nothing else goes with it."""
-    found = "{" in text
-    while found:
+    if "{" not in text:
+        return text
+    for _ in range(_DEEPEST):  # from the innermost on; a bound, or nests could cost hours
         text, found = _TEMPLATE.subn("", text)
+        if not found:
+            break
     return text
 
 

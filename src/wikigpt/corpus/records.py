@@ -1,7 +1,7 @@
 """Files of any kind -> raw records, one at a time, bad ones included.
 
 `.jsonl` (a record a line), `.parquet` (a record a row) and `.txt` (a document a file, or several
-between lines that say `<|endoftext|>`), each also as `.gz`, `.zst` or in a `.zip`; nothing is
+with `<|endoftext|>` between them), each also as `.gz`, `.zst` or in a `.zip`; nothing is
 unpacked to disk but Parquet inside another container, which needs to be read from its end.
 
 A bad record costs only itself: it comes out as a `BadRecord` in place of a value. A damaged file is
@@ -22,7 +22,6 @@ import json
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypedDict
@@ -31,7 +30,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wikigpt.corpus.archive import members
+from wikigpt.corpus.archive import DAMAGE, PACKED, is_damage, members
 from wikigpt.errors import UserError
 
 MAX_RECORD_BYTES = 32 * 2**20
@@ -71,15 +70,16 @@ def read_records(path: str | Path, take: Iterator[bool] | None = None) -> Iterat
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no corpus file {path}.")
+    if path.suffix.lower() in PACKED and path.stat().st_size == 0:
+        raise _damaged(path, EOFError("it is empty"))
     try:
         with path.open("rb", buffering=_BUFFER) as file:
             take = itertools.repeat(True) if take is None else take
             yield from _read(file, path.name, path.name, take, seekable=True)
-    except (EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError) as error:
+    except (*DAMAGE, pa.ArrowException) as error:
         raise _damaged(path, error) from None
     except OSError as error:
-        # One without a number comes from a decompressor, one with a number from the disk.
-        if error.errno is not None:
+        if not is_damage(error):
             raise
         raise _damaged(path, error) from None
 
@@ -240,13 +240,17 @@ def _reason(error: Exception) -> str:
 def _documents(
     file: BinaryIO, stem: str, shown: str, take: Iterator[bool]
 ) -> Iterator[Record | None]:
-    """A text file, whole or cut at its `<|endoftext|>` lines."""
+    """A text file, whole or cut wherever it says `<|endoftext|>`."""
     lines: list[bytes] = []
     size, number = 0, 1
     for _, line, whole in _lines(file):
-        if line.strip() == END_OF_TEXT:
-            yield from _document(lines, size, number, stem, shown, take)
+        *ended, line = line.split(END_OF_TEXT) if whole else [line]
+        for last in ended:
+            # What is blank beside a mark belongs to its line, and to no document.
+            lines += [last] if last.strip() else []
+            yield from _document(lines, size + len(last), number, stem, shown, take)
             lines, size, number = [], 0, number + 1
+        if ended and not line.strip():
             continue
         size += len(line)
         if whole and size <= MAX_RECORD_BYTES:
@@ -265,7 +269,7 @@ def _document(
     if not next(take):
         yield None
     elif too_long:
-        advice = "put lines that say <|endoftext|> between its documents"
+        advice = "put <|endoftext|> between its documents, on lines of their own"
         yield Record(shown, number, BadRecord(f"{_too_long()}; {advice}"), start)
     else:
         try:

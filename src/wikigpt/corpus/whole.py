@@ -10,10 +10,9 @@ import gzip
 import hashlib
 import json
 import zipfile
-import zlib
 from pathlib import Path
 
-from wikigpt.corpus.archive import members
+from wikigpt.corpus.archive import DAMAGE, is_damage, members
 
 _BLOCK = 1 << 20
 
@@ -38,7 +37,11 @@ def what_is_wrong(path: Path, name: str, digest: tuple[str, str] | None = None) 
             return _wrong_parquet(path)
         if name.endswith(".jsonl"):
             return _wrong_jsonl(path)
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError):
+    except DAMAGE:
+        return "the archive is damaged"
+    except OSError as error:
+        if not is_damage(error):
+            raise
         return "the archive is damaged"
     return None
 

@@ -28,10 +28,10 @@ def load_tokenizer(folder: str | Path) -> Any:
         return KINDS[kind].load(folder)
     except FileNotFoundError:
         raise UserError(f"There is no tokenizer in {folder} (no {VOCABULARY}).") from None
-    except UserError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; prepare the corpus again.") from None
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Any:

@@ -117,10 +117,10 @@ def read_bpe(path: Path) -> tuple[list[tuple[int, int]], str, dict[str, int]]:
         return _parse(read_json(path))
     except FileNotFoundError:
         raise UserError(f"There is no {path}.") from None
-    except UserError as error:
-        raise UserError(f"{path} can't become a BPETokenizer: {error}") from None
     except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         raise UserError(f"{path} is damaged, or no tokenizer.json.") from None
+    except UserError as error:
+        raise UserError(f"{path} can't become a BPETokenizer: {error}") from None
 
 
 def _parse(file: dict[str, Any]) -> tuple[list[tuple[int, int]], str, dict[str, int]]:

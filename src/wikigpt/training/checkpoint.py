@@ -66,17 +66,22 @@ def save(folder: Path, model: GPT, state: dict[str, Any]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno not in OUT_OF_SPACE:
             raise
-        kept = "; the checkpoint before it is whole" if find(folder) else ""
-        raise UserError(
-            f"The disk is full: {relative(folder)} could not be saved{kept}. Free some space, then "
-            "run the same command to go on."
-        ) from None
+        raise disk_full(folder, find(folder)) from None
     # If a kill left only `old`, it is the good one until `partial` has its name.
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def disk_full(folder: Path, before: Path | None) -> UserError:
+    """`before`: the checkpoint that is still there, if there is one."""
+    kept = "; the checkpoint before it is whole" if before else ""
+    return UserError(
+        f"The disk is full: {relative(folder)} could not be saved{kept}. Free some space, then "
+        "run the same command to go on."
+    )
 
 
 def find(folder: Path) -> Path | None:

@@ -166,7 +166,7 @@ where = "{config.name}"  # this folder, or its name on the hub
 tokenizer = AutoTokenizer.from_pretrained(where)
 model = AutoModelForCausalLM.from_pretrained(where)
 # A document begins after an end-of-text; begin yours like that.
-ids = [tokenizer.bos_token_id, *tokenizer("{config.sampling.prompts[0]}").input_ids]
+ids = [tokenizer.bos_token_id, *tokenizer({config.sampling.prompts[0]!r}).input_ids]
 print(tokenizer.decode(model.generate(torch.tensor([ids]))[0]))
 ```
 

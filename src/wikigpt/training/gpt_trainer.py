@@ -18,21 +18,26 @@ not expect, and what is done about it:
   reports instead, hence `report_to="none"`.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainingArguments
 
 from wikigpt.blocks.prepare import Prepared
 from wikigpt.config import Config
+from wikigpt.files import OUT_OF_SPACE
 from wikigpt.model.twin import Twin
 from wikigpt.training import ranks
+from wikigpt.training.checkpoint import disk_full
 from wikigpt.training.hardware import Hardware
 from wikigpt.training.micro_batches import micro_batches
 from wikigpt.training.optim import learning_rate_at, make_optimizer
+from wikigpt.training.trainer_checkpoint import MARK
 
 
 def training_arguments(config: Config, hardware: Hardware, folder: Path) -> TrainingArguments:
@@ -85,6 +90,14 @@ def gathered(twin: Twin) -> Twin:
     return whole
 
 
+def _is_full(error: Exception) -> bool:
+    """Whether a write failed for want of space, as Python, safetensors (Rust) or torch says it."""
+    said = str(error)
+    signs = [f"os error {number})" for number in OUT_OF_SPACE]
+    signs += ["inline_container", "PytorchStreamWriter"]
+    return getattr(error, "errno", None) in OUT_OF_SPACE or any(sign in said for sign in signs)
+
+
 class GPTTrainer(Trainer):
     """Trainer with our batches, our optimizer and schedule, and our evaluation."""
 
@@ -132,6 +145,21 @@ class GPTTrainer(Trainer):
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """
+        Raises:
+            UserError: the disk is full; the checkpoints before are still there.
+        """
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not _is_full(error):
+                raise
+            checkpoints = Path(self.args.output_dir)
+            folder = checkpoints / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            raise disk_full(folder, next(checkpoints.glob(f"checkpoint-*/{MARK}"), None)) from None
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         metrics = self.evaluation(self.state.global_step)

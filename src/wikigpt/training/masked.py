@@ -11,9 +11,10 @@ product of such guesses is the probability of a text, so there are no bits per b
 comparison with a GPT's loss. End-of-text is never masked, and so padding isn't.
 
 Which tokens are masked is a function of the seed and the step, in the validation split of the seed
-alone: a resumed run and every evaluation see the same masks.
+and the block: a resumed run and every evaluation see the same masks, whatever the batch.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ from wikigpt.training.progress import diverged
 from wikigpt.training.trainer import Run
 
 MASK = "<|mask|>"
-_VALIDATION = 2**40  # as the number of a step, it is one that no run reaches
+_VALIDATION = 2**40  # block 0, as the number of a step: one that no run reaches
 
 
 def tokenizer_with_mask(tokenizer: Any, block_size: int) -> PreTrainedTokenizerFast:
@@ -113,9 +114,10 @@ def evaluate_masked(
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    nats, right, masked = 0.0, 0, 0
-    for number, (ids_BT, _) in enumerate(blocks.batches(batch_size)):
-        ids, labels = masker(ids_BT, _VALIDATION + number)
+    nats, right, masked, block = 0.0, 0, 0, itertools.count(_VALIDATION)
+    for ids_BT, _ in blocks.batches(batch_size):
+        pairs = [masker(its, next(block)) for its in ids_BT.split(1)]
+        ids, labels = (torch.cat(its) for its in zip(*pairs, strict=True))
         logits_NV = model(ids.to(device)).logits[labels != IGNORE].float()
         targets = labels[labels != IGNORE].to(device)
         nats += F.cross_entropy(logits_NV, targets, reduction="sum").item()

@@ -14,7 +14,7 @@ from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import TokenBlocks
 from wikigpt.config import Config, relative
 from wikigpt.model.gpt import GPT
-from wikigpt.training import checkpoint, events
+from wikigpt.training import checkpoint, events, ranks
 from wikigpt.training.compiling import Forward, choose_forward
 from wikigpt.training.hardware import Hardware, synchronize
 from wikigpt.training.optim import bytes_of_state, make_optimizer
@@ -36,6 +36,8 @@ def preflight(
     settings = config.training
     random = checkpoint.random_state()
     losses = []
+    if hardware.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # an earlier run in this process had its own
 
     def measure(*forwards: Callable[..., Any]) -> list[float]:
         best = [math.inf] * len(forwards)
@@ -54,13 +56,11 @@ def preflight(
             model.zero_grad(set_to_none=True)
         return best
 
-    passes = (settings.max_steps - done_steps) * settings.grad_accumulation_steps
+    passes_a_step = settings.grad_accumulation_steps / ranks.world_size()  # of this process
+    passes = round((settings.max_steps - done_steps) * passes_a_step)
     forward = choose_forward(model, settings, measure, passes, compiled, hardware.precision)
     checkpoint.set_random_state(random)
-    pass_seconds = forward.seconds * settings.grad_accumulation_steps
-    tokens_per_step = (
-        settings.micro_batch_size * settings.grad_accumulation_steps * config.model.block_size
-    )
+    tokens_a_pass = settings.micro_batch_size * config.model.block_size
     if hardware.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
@@ -78,15 +78,16 @@ def preflight(
         parameters=model.n_parameters,
         train_tokens=data.train_counts.tokens,
         validation_tokens=counts.tokens,
-        tokens_per_step=tokens_per_step,
+        tokens_per_step=tokens_a_pass * settings.grad_accumulation_steps,
         max_steps=settings.max_steps,
         done_steps=done_steps,
         eval_interval=settings.eval_interval,
         first_loss=losses[0],
         log_vocab_size=math.log(data.tokenizer.vocab_size),
-        seconds_per_step=pass_seconds + _optimizer_seconds(model, config, hardware),
-        # A forward pass is a third of forward and backward.
-        evaluation_seconds=pass_seconds / tokens_per_step * counts.tokens / 3,
+        seconds_per_step=forward.seconds * passes_a_step
+        + _optimizer_seconds(model, config, hardware),
+        # A forward pass is a third of forward and backward; every process evaluates all.
+        evaluation_seconds=forward.seconds / tokens_a_pass * counts.tokens / 3,
         memory_bytes=memory,
         peak_flops=hardware.peak_flops,
     )

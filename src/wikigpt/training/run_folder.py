@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -53,7 +53,10 @@ def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
         UserError: the folder belongs to a run with other settings, another tokenizer or other text.
     """
     folder = config.run_path
-    if fresh and folder.exists():
+    # Without a checkpoint there is nothing to go on with, such as after a first step that was too
+    # large for the memory.
+    empty = (folder / "config.yaml").is_file() and not any(folder.glob("checkpoints/*"))
+    if empty or (fresh and folder.exists()):
         # Only ever delete what is recognisably a run.
         if not (folder / "config.yaml").is_file():
             raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
@@ -94,12 +97,16 @@ def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
     return folder
 
 
-def load_run(folder: str | Path, which: str = "best") -> tuple[GPT, Any, Config]:
+def load_run(
+    folder: str | Path, which: Literal["best", "last"] = "best"
+) -> tuple[GPT, Any, Config]:
     """A trained run, ready to use: the model, its tokenizer and its config.
 
     Raises:
         UserError: no run there, no checkpoint yet, or a damaged one.
     """
+    if which not in ("best", "last"):
+        raise UserError(f"A run keeps its best and its last checkpoint, not {which!r}.")
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder (it has no config.yaml).")
