@@ -3,9 +3,10 @@
     torchrun --nproc-per-node 2 -m wikigpt pretrain configs/gpt2-mini.yaml
 
 A step's blocks are divided among the processes, so a config stands for the same batches and the
-same losses however many work on it: `grad_accumulation_steps` is of all processes together. The
-first of them (rank 0) writes the run's folder. Evaluations are done by every process: one that
-evaluated alone would not be done sooner, and all must agree on what is best.
+same losses however many work on it (but for dropout, whose masks each draws for its own blocks):
+`grad_accumulation_steps` is of all processes together. The first of them (rank 0) writes the run's
+folder. Evaluations are done by every process: one that evaluated alone would not be done sooner,
+and all must agree on what is best.
 """
 
 import os
