@@ -212,7 +212,7 @@ def test_a_signal_to_one_of_two_saves_and_stops_both(small_corpus, tmp_path, sta
         finally:
             for process in two:
                 process.kill()
-        assert codes == [130, 130], said
+        assert codes == [130, 0], said  # of several, the first speaks
         assert not saved or f"going on from step {saved}" in said, said
         saved = int(said.split("saved at step ")[1].split(".")[0])
         assert curve(config, "step", "step") == list(range(1, saved + 1))
