@@ -33,7 +33,9 @@ def test_save_and_load_change_nothing(tmp_path_factory, sample, text):
 def test_the_bulk_encoder_gives_the_same_ids_and_the_same_errors(text, sample, unseen):
     tokenizer = CharTokenizer.train([sample, SAMPLE], unseen=unseen)
     encode = tokenizer.bulk_encoder()
-    for case in (text, SAMPLE + text, sample + "\U0010ffffж\x7f" * 2):
+    # Where UTF-8 begins to take two, three and four bytes.
+    borders = "\x7f\x80\u07ff\u0800\uffff\U00010000"
+    for case in (text, SAMPLE + text, sample + "\U0010ffffж" * 2, borders):
         try:
             expected = tokenizer.encode(case)
         except UserError as error:

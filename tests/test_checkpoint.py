@@ -42,31 +42,46 @@ def test_what_a_gpu_wrote_is_read_without_one(tmp_path, monkeypatch):
     assert checkpoint.load_state(tmp_path / "last")["momentum"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("dying_rename", [1, 2])
-def test_a_kill_between_the_renames_leaves_a_whole_checkpoint(tmp_path, dying_rename):
-    """Real deaths: the process ends itself inside the given rename."""
+def die_while_saving(folder, function, call):
+    """A real death: the process that saves step 2 ends itself inside that call of the function."""
     script = f"""
-        import os, pathlib, torch
+        import os, pathlib, shutil, torch
         from wikigpt.model import GPT, GPTConfig
         from wikigpt.training import checkpoint
         config = GPTConfig(n_layer=1, n_head=1, n_embd=8, block_size=4, vocab_size=11)
         torch.manual_seed(0)
-        folder = pathlib.Path({str(tmp_path)!r}) / "last"
-        checkpoint.save(folder, GPT(config), {{"step": 1}})
-        real, count = pathlib.Path.rename, 0
-        def rename(self, target):
+        real, count = {function}, 0
+        def dying(*arguments, **settings):
             global count
             count += 1
-            if count == {dying_rename}:
+            if count == {call}:
                 os._exit(9)
-            return real(self, target)
-        pathlib.Path.rename = rename
-        checkpoint.save(folder, GPT(config), {{"step": 2}})
+            return real(*arguments, **settings)
+        {function} = dying
+        checkpoint.save(pathlib.Path({str(folder)!r}), GPT(config), {{"step": 2}})
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True)
     assert done.returncode == 9, done.stderr.decode()
-    assert checkpoint.load_state(tmp_path / "last")["step"] == 1
-    assert same(checkpoint.load_model(tmp_path / "last"), model(0))
+
+
+RENAME, DELETE = "pathlib.Path.rename", "shutil.rmtree"
+
+
+@pytest.mark.parametrize(
+    ("deaths", "step"),
+    [
+        pytest.param([(RENAME, 1)], 1, id="before the old one steps aside"),
+        pytest.param([(RENAME, 2)], 1, id="after it"),
+        pytest.param([(RENAME, 2), (RENAME, 1)], 1, id="after it, and in the save after that"),
+        pytest.param([(DELETE, 3)], 2, id="before the old one is deleted"),
+    ],
+)
+def test_a_kill_between_the_renames_leaves_a_whole_checkpoint(tmp_path, deaths, step):
+    checkpoint.save(tmp_path / "last", model(1), {"step": 1})
+    for function, call in deaths:
+        die_while_saving(tmp_path / "last", function, call)
+    assert checkpoint.load_state(tmp_path / "last")["step"] == step
+    assert same(checkpoint.load_model(tmp_path / "last"), model(0 if step == 2 else 1))
     # And the next save finds its way, whatever lies around.
     checkpoint.save(tmp_path / "last", model(5), {"step": 3})
     assert checkpoint.load_state(tmp_path / "last")["step"] == 3

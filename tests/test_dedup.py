@@ -3,6 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wikigpt.corpus import dedup
 from wikigpt.corpus.dedup import Deduplicator, HashSet, band_hashes
 
 WORDS = [f"mot{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600)]
@@ -38,6 +39,13 @@ def test_the_first_copy_is_kept():
     assert kinds(texts) == [None, "near duplicate"]
     assert kinds(texts, near=False) == [None, None]
     assert kinds(["…", "?", ""]) == [None, None, None]
+
+
+def test_every_band_of_a_duplicate_is_remembered(monkeypatch):
+    """What resembles a duplicate where that differs from the first copy is a duplicate too."""
+    bands = {"A": [1, 2, 3], "B": [1, 20, 30], "C": [9, 20, 90]}
+    monkeypatch.setattr(dedup, "band_hashes", bands.get)
+    assert kinds("ABC") == [None, "near duplicate", "near duplicate"]
 
 
 def jaccard(a, b):

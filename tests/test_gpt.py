@@ -180,6 +180,28 @@ def test_attention_is_the_formula():
     torch.testing.assert_close(attention(x_BTC), expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("place", ["embeddings", "attention", "after attention", "after the MLP"])
+def test_dropout_acts_at_each_of_its_places_and_in_training_only(place, bf16):
+    model = small(n_layer=1, dropout=0.5)
+    (block,) = model.blocks
+    if place != "embeddings":
+        model.dropout.p = 0
+    if place != "attention":
+        block.attention.dropout = 0
+    if place == "after attention":
+        torch.nn.init.zeros_(block.mlp.down.weight)
+    elif place == "after the MLP":
+        torch.nn.init.zeros_(block.attention.output.weight)
+    else:
+        block.dropout.p = 0
+    ids_BT = torch.randint(0, 50, (4, 16))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        assert not torch.equal(model(ids_BT), model(ids_BT))
+        model.eval()
+        assert torch.equal(model(ids_BT), model(ids_BT))
+
+
 def test_a_padded_target_costs_nothing():
     model = small()
     ids_BT, targets_BT = torch.randint(0, 50, (2, 16)), torch.randint(0, 50, (2, 16))

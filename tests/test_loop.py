@@ -20,9 +20,21 @@ from wikigpt.errors import UserError
 from wikigpt.model import GPT
 from wikigpt.model.generate import complete
 from wikigpt.model.twin import to_transformers
-from wikigpt.training import checkpoint, compiling, events, loop, preflight, progress, train
+from wikigpt.training import (
+    checkpoint,
+    compiling,
+    events,
+    hardware,
+    loop,
+    preflight,
+    progress,
+    train,
+)  # fmt: skip
 from wikigpt.training.hardware import detect
 from wikigpt.training.logging import read_metrics
+from wikigpt.training.run_folder import load_run
+
+either_engine = pytest.mark.parametrize("engine", ["own", "trainer"])
 
 
 def run(config, **settings):
@@ -50,6 +62,14 @@ def test_the_events_come_in_order(tiny):
     assert [s.step for s in steps] == list(range(1, 13))
     assert [s.tokens for s in steps] == [4 * 32 * i for i in range(1, 13)]
     assert stream[-1].best == min(of(events.Evaluation, stream), key=lambda e: e.bits_per_byte)
+
+
+@either_engine
+def test_the_last_step_is_evaluated_and_saved_wherever_it_falls(small_corpus, tmp_path, engine):
+    config = tiny_config(small_corpus, tmp_path, engine=engine, max_steps=14)
+    stream = run(config)
+    assert [e.step for e in of(events.Evaluation, stream)] == [4, 8, 12, 14]
+    assert [c.step for c in of(events.Checkpoint, stream)] == [4, 8, 12, 14]
 
 
 def test_samples_are_written_as_the_config_says(small_corpus, tmp_path):
@@ -103,34 +123,80 @@ def test_the_expected_time_is_that_of_one_of_several_processes(tiny, monkeypatch
     assert asked == [10 * 8, 10 * 2]
 
 
-def test_it_is_the_plain_loop_on_the_industrial_model(tiny):
+@either_engine
+def test_time_and_speed_by_hand_across_a_resume(small_corpus, tmp_path, engine):
+    config = tiny_config(small_corpus, tmp_path, engine=engine, grad_accumulation_steps=3)
+    stream = []
+    for event in train(config, say=lambda _: None):
+        stream.append(event)
+        if isinstance(event, events.Step) and event.step == 5:
+            break
+    rest = run(config)
+    flops = load_run(config.run_path)[0].flops_per_token
+    seconds = tokens = 0
+    for part in (stream, rest):
+        for step in of(events.Step, part):
+            assert step.seconds > seconds and step.tokens - tokens == 3 * 4 * 32
+            assert step.tokens_per_second * (step.seconds - seconds) == pytest.approx(3 * 4 * 32)
+            assert step.mfu == pytest.approx(step.tokens_per_second * flops / part[0].peak_flops)
+            seconds, tokens = step.seconds, step.tokens
+    assert step.step == 12 and rest[-1].seconds == seconds
+
+    flight = rest[0]
+    assert (flight.done_steps, flight.tokens_per_step) == (5, 3 * 4 * 32)
+    # Seven steps are left, and the evaluations at 8 and at 12.
+    assert flight.expected_seconds == pytest.approx(
+        7 * flight.seconds_per_step + 2 * flight.evaluation_seconds
+    )
+    assert flight.epochs == pytest.approx(12 * 3 * 4 * 32 / prepare(config).train.counts.tokens)
+
+
+@either_engine
+def test_what_auto_chose_in_the_first_part_holds_for_the_rest(
+    small_corpus, tmp_path, monkeypatch, engine
+):
+    speeds = {torch.float32: 1e9, torch.bfloat16: 2e9}
+    monkeypatch.setattr(hardware, "matmul_flops", lambda _, dtypes: [speeds[d] for d in dtypes])
+    config = tiny_config(small_corpus, tmp_path, engine=engine, precision="auto")
+    for event in train(config, say=lambda _: None):
+        if isinstance(event, events.Step) and event.step == 6:
+            break
+    speeds[torch.bfloat16] = 1e8
+    flight = run(config)[0]
+    assert flight.precision == "bf16"
+    assert flight.why_precision == "as in the first part of this run"
+
+
+def test_it_is_the_plain_loop_on_the_industrial_model(small_corpus, tmp_path):
     """Against ten plain lines with transformers' model and torch's AdamW, on the same batches."""
-    data = prepare(tiny, say=lambda _: None)
-    torch.manual_seed(tiny.seed)
-    ours = GPT(with_vocabulary(tiny.model, data.tokenizer.vocab_size))
+    config = tiny_config(small_corpus, tmp_path, seed=7, grad_clip=0.5, beta2=0.95)
+    data = prepare(config, say=lambda _: None)
+    torch.manual_seed(7)
+    ours = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
     model = to_transformers(ours).train()
     decay = [p for n, p in model.named_parameters() if "ln" not in n and "bias" not in n]
     rest = [p for n, p in model.named_parameters() if "ln" in n or "bias" in n]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0}],
-        betas=(0.9, 0.99), foreach=False,
+        betas=(0.9, 0.95), foreach=False,
     )  # fmt: skip
     expected = []
     for k in range(12):
-        indices = batch_indices(k, n_blocks=len(data.train), batch_size=4, seed=tiny.seed)
+        indices = batch_indices(k, n_blocks=len(data.train), batch_size=4, seed=7)
         ids_BT, targets_BT = data.train.batch(indices)
         logits = model(ids_BT).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         rate = 0.005 * (k + 1) if k < 2 else 0.01 * (0.55 + 0.45 * math.cos(math.pi * (k - 2) / 9))
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
         expected.append(loss.item())
-    losses = [step.loss for step in of(events.Step, run(tiny))]
-    assert losses == pytest.approx(expected, rel=1e-4)
+    steps = of(events.Step, run(config))
+    assert [step.loss for step in steps] == pytest.approx(expected, rel=1e-4)
+    assert max(step.grad_norm for step in steps) > 0.5, "nothing was clipped"
 
 
 def test_accumulation_changes_nothing(small_corpus, tmp_path):
@@ -339,10 +405,11 @@ def test_checkpoints_of_nobody_are_not_gone_on_with(tiny):
         run(tiny)
 
 
+@either_engine
 def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
-    small_corpus, tmp_path, monkeypatch
+    small_corpus, tmp_path, monkeypatch, engine
 ):
-    config = tiny_config(small_corpus, tmp_path, max_steps=20)
+    config = tiny_config(small_corpus, tmp_path, max_steps=20, engine=engine)
     real, scores = progress.evaluate, iter([3.0, 2.0, 4.0, 2.5, 2.0])
 
     def scripted(*arguments):
@@ -357,6 +424,7 @@ def test_the_best_checkpoint_is_never_overwritten_by_a_worse_one(
     assert [e.is_best for e in of(events.Evaluation, stream)] == [True, True, False, False, False]
     state = checkpoint.load_state(config.run_path / "checkpoints" / "best")
     assert state["progress"]["step"] == 8 == stream[-1].best.step
+    assert same(load_run(config.run_path)[0].state_dict(), weights(config, "best"))
 
 
 def test_a_kill_between_best_and_last_loses_neither(tiny, monkeypatch):

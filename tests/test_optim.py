@@ -79,6 +79,13 @@ def test_muon_moves_the_matrices_of_the_blocks_and_adamw_the_rest(arch):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_adamw_has_the_betas_of_the_config(optimizer):
+    config = TrainingConfig(optimizer=optimizer, beta1=0.8, beta2=0.95)
+    groups = make_optimizer(small(), config).param_groups
+    assert {g["betas"] for g in groups if "betas" in g} == {(0.8, 0.95)}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_parameter_without_a_group_or_in_two_is_told(optimizer):
     model = small()
     config = TrainingConfig(optimizer=optimizer)

@@ -93,6 +93,7 @@ def test_what_changes_no_loss_is_no_difference():
     [
         ({"n_embd": 256}, "model.n_embd: 128 -> 256"),
         ({"learning_rate": 2e-3}, "training.learning_rate: 0.001 -> 0.002"),
+        ({"weight_decay": 0.2}, "training.weight_decay: 0.1 -> 0.2"),
         ({"micro_batch_size": 8}, "blocks a step: 16 -> 8"),
         ({"blocks": "streaming"}, "blocks: shards -> streaming"),
         ({"language": "en"}, "corpus.language: fr -> en"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wikigpt.blocks.sampler import batch_indices
+from wikigpt.blocks.sampler import _permutation, batch_indices
 
 
 @given(st.integers(1, 60), st.integers(1, 17), st.integers(0, 2**31), st.integers(1, 4))
@@ -29,10 +29,17 @@ def test_the_ranks_together_are_one_process(k, n, share, world):
 def test_a_batch_is_a_function_of_its_number_and_the_seed():
     draw = lambda k, seed: tuple(batch_indices(k, n_blocks=500, batch_size=8, seed=seed))  # noqa: E731
     late = draw(1000, 1)
-    assert [draw(k, 1) for k in range(3)] and draw(1000, 1) == late
-    assert draw(0, 1) != draw(0, 2)
-    first_epochs = [draw(k, 1) for k in (0, 500 // 4)]
-    assert first_epochs[0] != first_epochs[1]
+    _permutation.cache_clear()
+    assert draw(0, 1) != draw(1, 1)
+    assert draw(1000, 1) == late
+    # They begin epochs 0, 2 and 4.
+    assert len({draw(k, seed) for k in (0, 125, 250) for seed in (1, 2, 3, 4, 5)}) == 15
+
+
+def test_the_batches_are_those_of_the_runs_that_were_measured():
+    """Another order would make every saved run go on with other blocks."""
+    draw = lambda k: batch_indices(k, n_blocks=10, batch_size=8, seed=1337).tolist()  # noqa: E731
+    assert [draw(0), draw(1)] == [[7, 8, 4, 0, 2, 6, 5, 3], [9, 1, 6, 4, 9, 5, 7, 1]]
 
 
 def test_the_order_is_shuffled_evenly():

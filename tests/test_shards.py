@@ -61,12 +61,14 @@ def test_missing_and_damaged_shards_are_errors(tmp_path):
         TokenBlocks(tmp_path, "train", TOKENIZER, 8)
 
 
-def test_a_vocabulary_beyond_two_bytes_gets_four(tmp_path):
-    large = CharTokenizer(map(chr, range(0x10000, 0x10000 + 70_000)))
-    manifest = write(tmp_path, [chr(0x10000 + 69_999)], tokenizer=large)
-    assert manifest["splits"]["train"]["dtype"] == "uint32"
+@pytest.mark.parametrize(("size", "dtype"), [(2**16, "uint16"), (2**16 + 1, "uint32")])
+def test_a_vocabulary_beyond_two_bytes_gets_four(tmp_path, size, dtype):
+    characters = [chr(0x10000 + i) for i in range(size - 257)]
+    large = CharTokenizer(characters)
+    manifest = write(tmp_path, [characters[-1]], tokenizer=large)
+    assert manifest["splits"]["train"]["dtype"] == dtype
     ids_BT, targets_BT = TokenBlocks(tmp_path, "train", large, 4).batch([0])
-    assert targets_BT[0, 0] == large.vocab_size - 1 == 70_256
+    assert targets_BT[0, 0] == large.vocab_size - 1 == size - 1
     assert ids_BT.dtype == targets_BT.dtype and np.all(ids_BT[0, 2:].numpy() == 0)
 
 
@@ -77,6 +79,20 @@ def test_prepare_keeps_every_article_on_its_side(tiny, small_corpus):
         expected = [a.text for a in articles if split_of(a.id, 0.05) == split]
         decoded = data.tokenizer.decode(blocks.tokens(0, 10**9))
         assert decoded.split("<|endoftext|>")[1:-1] == expected
+
+
+def test_the_tokenizer_is_trained_on_the_training_split_only(tmp_path):
+    text = {"train": "abc", "validation": "ж" * 10}
+    records = [
+        {"name": "A", "identifier": i, "abstract": text[split_of(f"frwiki:{i}", 0.2)]}
+        for i in range(50)
+    ]
+    config = tiny_config(
+        write_jsonl(tmp_path / "c.jsonl", records), tmp_path, min_count=1, validation_fraction=0.2
+    )
+    data = prepare(config, say=lambda _: None)
+    assert data.validation.counts.characters >= 10
+    assert data.tokenizer.characters == ["a", "b", "c"]
 
 
 def test_prepare_is_done_once_and_again_when_something_changes(tiny, tmp_path):

@@ -373,7 +373,10 @@ def test_prepare_writes_no_training_tokens_and_counts_them_all_the_same(small_co
     ids_BT, _ = data.train.batch(-(-data.train_counts.tokens // 32))
     stream = data.tokenizer.decode(ids_BT.flatten().tolist()[: data.train_counts.tokens])
     shards = data.tokenizer.decode(sharded.train.tokens(1, 10**9))
-    assert sorted(stream.split("<|endoftext|>")) == sorted(shards.split("<|endoftext|>"))
+    stream, shards = (text.split("<|endoftext|>") for text in (stream, shards))
+    assert sorted(stream) == sorted(shards) and stream[1:] != shards[:-1]
+    other = prepare(streaming_config(small_corpus, tmp_path, seed=7), quiet)
+    assert not torch.equal(other.train.batch(4)[0], ids_BT[:4])
     again = prepare(streaming_config(small_corpus, tmp_path), told.append)
     assert len(told) == 1 and again.folder == data.folder
     with pytest.raises(UserError, match="does not hold the train tokens"):

@@ -25,7 +25,7 @@ from wikigpt.training import events, train
 from wikigpt.training.gpt_trainer import training_arguments
 from wikigpt.training.hardware import Hardware
 from wikigpt.training.logging import read_metrics
-from wikigpt.training.micro_batches import BlockSampler
+from wikigpt.training.micro_batches import BlockSampler, micro_batches
 from wikigpt.training.run_folder import load_run
 from wikigpt.training.trainer_checkpoint import MARK, mark_whole, newest_whole
 
@@ -141,6 +141,19 @@ def test_a_batch_is_a_function_of_its_number(trainer):
     far = tiny_config("x", trainer.run_path, max_steps=10**9)
     expected = indices_of_step(far, 50, 10**8).tolist()
     assert next(iter(BlockSampler(far, 50, 10**8))) == expected
+
+
+@pytest.mark.parametrize("blocks", ["shards", "streaming"])
+def test_the_micro_batches_of_two_ranks_are_those_of_one(small_corpus, tmp_path, blocks):
+    settings = {"micro_batch_size": 2, "grad_accumulation_steps": 4, "max_steps": 3}
+    config = tiny_config(small_corpus, tmp_path, engine="trainer", blocks=blocks, **settings)
+
+    def rows_of_steps(*rank_and_world_size):
+        batches = micro_batches(config, prepare(config), 0, None, *rank_and_world_size)
+        return torch.cat([batch["input_ids"] for batch in batches]).view(3, -1, 32)
+
+    two = torch.cat([rows_of_steps(0, 2), rows_of_steps(1, 2)], dim=1)
+    assert torch.equal(two, rows_of_steps(0, 1))
 
 
 def test_a_resume_reads_nothing_that_was_read(trainer, monkeypatch):
