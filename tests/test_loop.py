@@ -148,6 +148,11 @@ def test_time_and_speed_by_hand_across_a_resume(small_corpus, tmp_path, engine):
     assert flight.expected_seconds == pytest.approx(
         7 * flight.seconds_per_step + 2 * flight.evaluation_seconds
     )
+    # At 8, at 12, and at the last, wherever that falls.
+    other = replace(flight, max_steps=14, eval_interval=4, done_steps=7)
+    assert other.expected_seconds == pytest.approx(
+        7 * flight.seconds_per_step + 3 * flight.evaluation_seconds
+    )
     assert flight.epochs == pytest.approx(12 * 3 * 4 * 32 / prepare(config).train.counts.tokens)
 
 
@@ -169,7 +174,8 @@ def test_what_auto_chose_in_the_first_part_holds_for_the_rest(
 
 def test_it_is_the_plain_loop_on_the_industrial_model(small_corpus, tmp_path):
     """Against ten plain lines with transformers' model and torch's AdamW, on the same batches."""
-    config = tiny_config(small_corpus, tmp_path, seed=7, grad_clip=0.5, beta2=0.95)
+    # AdamW heeds the size of gradients only where they come near its epsilon, 1e-8.
+    config = tiny_config(small_corpus, tmp_path, seed=7, grad_clip=1e-5, beta2=0.95)
     data = prepare(config, say=lambda _: None)
     torch.manual_seed(7)
     ours = GPT(with_vocabulary(config.model, data.tokenizer.vocab_size))
@@ -187,7 +193,7 @@ def test_it_is_the_plain_loop_on_the_industrial_model(small_corpus, tmp_path):
         logits = model(ids_BT).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets_BT.flatten())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-5)
         rate = 0.005 * (k + 1) if k < 2 else 0.01 * (0.55 + 0.45 * math.cos(math.pi * (k - 2) / 9))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -196,7 +202,7 @@ def test_it_is_the_plain_loop_on_the_industrial_model(small_corpus, tmp_path):
         expected.append(loss.item())
     steps = of(events.Step, run(config))
     assert [step.loss for step in steps] == pytest.approx(expected, rel=1e-4)
-    assert max(step.grad_norm for step in steps) > 0.5, "nothing was clipped"
+    assert min(step.grad_norm for step in steps) > 0.1, "all are clipped"
 
 
 def test_accumulation_changes_nothing(small_corpus, tmp_path):

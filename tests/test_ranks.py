@@ -136,16 +136,12 @@ def ends(config, two):
     return [process.exitcode for process in two], said
 
 
-def wait_for_lines(config, two, more):
-    before, deadline = lines_of(config), time.monotonic() + 300
-    while lines_of(config) < before + more and any(process.is_alive() for process in two):
-        assert time.monotonic() < deadline, "no progress"
-        time.sleep(0.002)
-
-
 def killed(config, two, lines):
     """Killed, both at once, some time after metrics.jsonl has got so many more lines."""
-    wait_for_lines(config, two, lines)
+    before, deadline = lines_of(config), time.monotonic() + 300
+    while lines_of(config) < before + lines and any(process.is_alive() for process in two):
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.002)
     time.sleep(random.uniform(0, 0.05))
     for process in two:
         process.kill()
@@ -193,29 +189,6 @@ def test_two_that_are_killed_and_resumed_end_with_the_same_bits(
         expected = curve(whole, kind, key)
         assert curve(pieces, kind, key) == expected, key
         assert len(expected) == (80 if kind == "step" else 8)
-
-
-@FORKSERVER
-@pytest.mark.parametrize("engine", ["own", "trainer"])
-def test_a_signal_to_one_of_two_saves_and_stops_both(small_corpus, tmp_path, start_two, engine):
-    config = tiny_config(
-        small_corpus, tmp_path, engine=engine, grad_accumulation_steps=2,
-        max_steps=10**6, eval_interval=10**6,
-    )  # fmt: skip
-    saved = 0
-    for rank in (1, 0):
-        two = start_two(config)
-        try:
-            wait_for_lines(config, two, 3)
-            two[rank].terminate()
-            codes, said = ends(config, two)
-        finally:
-            for process in two:
-                process.kill()
-        assert codes == [130, 0], said  # of several, the first speaks
-        assert not saved or f"going on from step {saved}" in said, said
-        saved = int(said.split("saved at step ")[1].split(".")[0])
-        assert curve(config, "step", "step") == list(range(1, saved + 1))
 
 
 @FORKSERVER

@@ -46,7 +46,9 @@ class Preflight:
     def expected_seconds(self) -> float:
         """Of what is left: steps and evaluations; samples and saving come on top."""
         steps = self.max_steps - self.done_steps
-        evaluations = -(-steps // self.eval_interval)
+        # The last step is evaluated wherever it falls.
+        evaluations = -(-self.max_steps // self.eval_interval)
+        evaluations -= self.done_steps // self.eval_interval
         return steps * self.seconds_per_step + evaluations * self.evaluation_seconds
 
 
