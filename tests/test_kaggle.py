@@ -230,7 +230,7 @@ def test_a_server_that_stays_broken_is_told(kaggle, one, waits):
     [("GetDataset", None), ("DownloadDataset", None), ("store", None), ("store", CUT)],
 )
 def test_a_stalled_server_is_left_after_a_time(kaggle, one, waits, monkeypatch, capsys, where, cut):
-    monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
+    monkeypatch.setattr(transfer, "TIMEOUT", 2)
     kaggle.fail(where, Fault(stall=True, cut_after=cut))
     assert is_whole(one)
     assert "Kaggle: no answer in time; trying again in 1 s" in capsys.readouterr().err
