@@ -248,7 +248,7 @@ def test_busy_and_broken_servers_are_waited_for(hub, one, waits, where, status):
     [("info", None), ("head", None), ("file", None), ("store", None), ("store", CUT)],
 )
 def test_a_stalled_server_is_left_after_a_time(hub, one, waits, monkeypatch, capsys, where, cut):
-    monkeypatch.setattr(transfer, "TIMEOUT", 0.3)
+    monkeypatch.setattr(transfer, "TIMEOUT", 2)
     hub.fail(where, Fault(stall=True, cut_after=cut))
     assert is_whole(one)
     assert "The Hugging Face hub: no answer in time; trying again" in capsys.readouterr().err
