@@ -295,7 +295,7 @@ def test_hostile_archives_and_names_leave_nothing_outside(kaggle, tmp_path):
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
     lock = path.parent.with_name(".fr.lock")
     assert after - before == {path, path.parent / "manifest.json", lock}
-    kaggle.files = {"enwiki_namespace_0.zip": zip_of(evil)}
+    kaggle.files = {"enwiki_namespace_0.zip": zip_of({"__MACOSX/._a.jsonl": b"x", "a.exe": b"x"})}
     assert "holds no JSONL, Parquet or text file" in fails(config_of(tmp_path, language="en"))
 
 
