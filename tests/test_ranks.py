@@ -136,12 +136,17 @@ def ends(config, two):
     return [process.exitcode for process in two], said
 
 
-def killed(config, two, lines):
-    """Killed, both at once, some time after metrics.jsonl has got so many more lines."""
+def wait_for_lines(config, two, lines):
+    """Until metrics.jsonl has got so many more lines, or both have ended."""
     before, deadline = lines_of(config), time.monotonic() + 300
     while lines_of(config) < before + lines and any(process.is_alive() for process in two):
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.002)
+
+
+def killed(config, two, lines):
+    """Killed, both at once, some time after metrics.jsonl has got so many more lines."""
+    wait_for_lines(config, two, lines)
     time.sleep(random.uniform(0, 0.05))
     for process in two:
         process.kill()
@@ -189,6 +194,33 @@ def test_two_that_are_killed_and_resumed_end_with_the_same_bits(
         expected = curve(whole, kind, key)
         assert curve(pieces, kind, key) == expected, key
         assert len(expected) == (80 if kind == "step" else 8)
+
+
+@FORKSERVER
+@pytest.mark.parametrize("engine", ["own", "trainer"])
+def test_a_signal_to_one_of_two_stops_both_at_the_same_step(
+    small_corpus, tmp_path, start_two, engine
+):
+    """Or the other would wait for gradients that never come."""
+    settings = {
+        "engine": engine, "dropout": 0.1, "grad_accumulation_steps": 4, "micro_batch_size": 2,
+        "max_steps": 60, "eval_interval": 60,
+    }  # fmt: skip
+    whole, pieces = (
+        tiny_config(small_corpus, tmp_path, name=name, **settings) for name in ("whole", "pieces")
+    )
+    codes, said = ends(whole, start_two(whole))
+    assert codes == [0, 0], said
+    two = start_two(pieces)
+    wait_for_lines(pieces, two, 12)
+    os.kill(two[1].pid, signal.SIGTERM)
+    codes, said = ends(pieces, two)
+    assert codes == [130, 130], said
+    saved = re.search(r"SIGTERM: saved at step (\d+)", said)
+    assert saved and 0 < int(saved[1]) < 60, said
+    codes, said = ends(pieces, start_two(pieces))
+    assert codes == [0, 0] and f"going on from step {saved[1]}" in said, said
+    assert final_files(whole) == final_files(pieces)
 
 
 @FORKSERVER

@@ -179,8 +179,9 @@ def _pretrain(options: argparse.Namespace) -> int:
     from wikigpt.training import events, ranks, train
 
     if not ranks.is_first():  # of several, the first speaks
-        for _ in train(config, fresh=options.fresh, say=lambda _: None):
-            pass
+        for event in train(config, fresh=options.fresh, say=lambda _: None):
+            if isinstance(event, events.Stopped):
+                return 130
         return 0
     bar = tqdm(total=config.training.max_steps, unit="step", disable=None, dynamic_ncols=True)
     finished = None
