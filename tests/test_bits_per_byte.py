@@ -208,6 +208,11 @@ def test_windows_that_make_no_sense_are_errors(blocks):
             evaluate(model, blocks, stride=stride)
     with pytest.raises(UserError, match="context is 1 to 4 tokens"):
         evaluate_texts(clock(0, 0), ["a"], block_size=5)
+    with pytest.raises(UserError, match="block_size is 0"):
+        evaluate_texts(clock(0, 0), ["a"], block_size=0)
+    for batch_size in (0, -1):
+        with pytest.raises(UserError, match=f"batch_size is {batch_size}"):
+            evaluate_texts(clock(0, 0), ["a"], batch_size=batch_size)
     for texts in ([], [""]):
         with pytest.raises(UserError, match="no text"):
             evaluate_texts(clock(0, 0), texts)
@@ -238,6 +243,28 @@ def test_a_damaged_file_of_weights_is_an_error(exported):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="can't be loaded"):
         hub_model(exported)
+
+
+def test_a_config_of_nonsense_is_an_error(exported):
+    edit(exported / "config.json", hidden_size="x")
+    with pytest.raises(UserError, match="can't be loaded"):
+        hub_model(exported)
+
+
+def test_a_folder_without_a_tokenizer_is_an_error(exported):
+    """transformers makes an empty one, with which every text costs nothing."""
+    for path in exported.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UserError, match="no tokenizer in"):
+        hub_model(exported)
+
+
+def test_a_context_shorter_than_the_models_can_be_asked_for(exported):
+    assert hub_model(exported).block_size == 8
+    assert hub_model(exported, block_size=5).block_size == 5
+    for wrong in (9, 0):
+        with pytest.raises(UserError, match="is 1 to 8 tokens"):
+            hub_model(exported, block_size=wrong)
 
 
 def test_weights_of_another_shape_are_an_error(exported):

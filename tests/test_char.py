@@ -79,6 +79,10 @@ def test_what_can_not_be_encoded_or_decoded_is_told():
     tokenizer = CharTokenizer.train([SAMPLE])
     with pytest.raises(UserError, match="lone surrogate"):
         tokenizer.encode("a\ud800")
+    with pytest.raises(UserError, match="lone surrogate"):
+        CharTokenizer.train(["a\ud800"])
+    with pytest.raises(UserError, match="unseen is 'byte'; a character tokenizer knows bytes and"):
+        CharTokenizer("a", unseen="byte")
     with pytest.raises(UserError, match="outside the vocabulary"):
         tokenizer.decode([tokenizer.vocab_size])
     assert tokenizer.decode([1 + 0xC3, *tokenizer.encode("t")]) == "\ufffdt"

@@ -70,6 +70,7 @@ def test_the_penalty_by_hand():
     penalised_V = penalise_repetition(logits_V, [1, 0, 1], 1.5)
     assert penalised_V.tolist() == [2.0, -4.5, 0.0, 6.0]
     assert logits_V.tolist() == [3.0, -3.0, 0.0, 6.0]
+    assert penalise_repetition(logits_V, [], 1.5).tolist() == logits_V.tolist()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def test_the_penalty_by_hand():
 def test_the_ban_by_hand(ids, n, banned):
     left = kept(ban_repeated_ngrams(torch.zeros(4), ids, n))
     assert left == [i for i in range(4) if i not in banned]
+    assert kept(ban_repeated_ngrams(torch.zeros(4), tuple(ids), n)) == left
 
 
 @given(logits, texts, st.floats(1, 5))

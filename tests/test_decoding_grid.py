@@ -23,7 +23,7 @@ from wikigpt.evaluation.decoding_grid import (
 )
 from wikigpt.evaluation.syntax import log_probabilities
 from wikigpt.model import GPT, GPTConfig
-from wikigpt.tokenizers import BPETokenizer
+from wikigpt.tokenizers import BPETokenizer, ByteTokenizer
 
 ARTICLES = [
     f"La ville numéro {i} est une ville de France, et la ville {i} a un pont sur la Loire." + end
@@ -97,6 +97,16 @@ def test_bits_per_byte_of_the_rest_are_those_of_the_whole_less_the_prompt(model,
     )
     with pytest.raises(UserError, match="fills the model's context"):
         bits_per_byte_of(model, tokenizer, "12 34 56 78 90 " * 20, text)
+
+
+def test_a_character_that_the_context_cuts_is_not_charged():
+    torch.manual_seed(3)
+    shape = {"n_layer": 1, "n_head": 1, "n_embd": 8, "vocab_size": 257}
+    model = GPT(GPTConfig(block_size=4, **shape)).eval()
+    whole = bits_per_byte_of(model, ByteTokenizer(), "a", "bcé")  # é needs two places of one
+    assert whole == pytest.approx(bits_per_byte_of(model, ByteTokenizer(), "a", "bc"))
+    with pytest.raises(UserError, match="fills the model's context"):
+        bits_per_byte_of(model, ByteTokenizer(), "abc", "é")
 
 
 def test_settings_are_judged_beside_the_same_articles(model, tokenizer):

@@ -24,6 +24,7 @@ from wikigpt.tokenizers.patterns import FRENCH, GPT2, GPT4, SETTLED
 SAMPLE = "L’été, à Nîmes : « 25 °C » l'homme qu'elle aime aujourd'hui, c'est l'été. " * 3
 SPECIAL = ("<|user says|>", "<|x|>")
 CUSTOM = r" ?\d+|[a-z]+(?:'|’)?"  # does not match everything
+WORDS = r"\w+|[^\w\s]+|\s+|^é"  # read otherwise by Python's engines
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
 settled_text = st.from_regex(f"[{SETTLED}]*", fullmatch=True)
 tricky_text = st.lists(
@@ -40,14 +41,14 @@ def make(kind):
         return ByteTokenizer()
     if kind == "sentencepiece":
         return SentencePieceTokenizer.train([SAMPLE], 290, "bpe")
-    return BPETokenizer.train([SAMPLE], 290, kind, SPECIAL)
+    return BPETokenizer.train([SAMPLE, "30 km² " * 3], 290, kind, SPECIAL)
 
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
     """kind -> (ours, its twin as AutoTokenizer loads it, from a folder that holds a model)."""
     made = {}
-    kinds = ("char", "byte", "sentencepiece", FRENCH, GPT2, GPT4, CUSTOM)
+    kinds = ("char", "byte", "sentencepiece", FRENCH, GPT2, GPT4, CUSTOM, WORDS)
     for i, kind in enumerate(kinds):
         folder = tmp_path_factory.mktemp("model")
         ours = make(kind)
@@ -62,7 +63,7 @@ def ids_of(twin, text):
     return twin(text).input_ids
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "sentencepiece", FRENCH])
+@pytest.mark.parametrize("kind", ["char", "byte", "sentencepiece", FRENCH, CUSTOM, WORDS])
 @given(text=unicode_text | tricky_text)
 def test_ids_are_the_same_on_any_text(twins, kind, text):
     ours, twin, _ = twins[kind]
@@ -71,7 +72,7 @@ def test_ids_are_the_same_on_any_text(twins, kind, text):
     assert twin.decode(ids) == text
 
 
-@pytest.mark.parametrize("kind", [GPT2, GPT4, CUSTOM], ids=["gpt2", "gpt4", "custom"])
+@pytest.mark.parametrize("kind", [GPT2, GPT4], ids=["gpt2", "gpt4"])
 @given(text=settled_text | tricky_text)
 def test_ids_are_the_same_in_settled_characters(twins, kind, text):
     ours, twin, _ = twins[kind]
@@ -106,7 +107,7 @@ def test_special_tokens_keep_their_ids_and_names(twins):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [FRENCH, GPT2, GPT4, CUSTOM])
+@pytest.mark.parametrize("kind", [FRENCH, GPT2, GPT4, CUSTOM, WORDS])
 def test_the_file_becomes_the_tokenizer_again(twins, kind):
     ours, _, folder = twins[kind]
     assert BPETokenizer.from_hub(folder).fingerprint == ours.fingerprint
@@ -169,12 +170,9 @@ def test_a_file_of_another_kind_is_refused_with_a_sentence(twins, tmp_path, chan
         BPETokenizer.from_hub(tmp_path)
 
 
-def test_a_missing_or_broken_file_and_a_pattern_of_no_use_are_told(tmp_path):
+def test_a_missing_or_broken_file_is_told(tmp_path):
     with pytest.raises(UserError, match=r"There is no .*tokenizer\.json"):
         BPETokenizer.from_hub(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
     with pytest.raises(UserError, match="is damaged"):
         BPETokenizer.from_hub(tmp_path)
-    only_here = BPETokenizer([], r"(?e)(?:ab){e<=1}|\X")
-    with pytest.raises(UserError, match=r"tokenizer\.json can't hold the split pattern"):
-        only_here.to_hub()

@@ -52,6 +52,24 @@ def test_no_token_crosses_a_cut():
     assert not cut(NaiveBPETokenizer.train([SAMPLE], 272, FRENCH))
 
 
+def test_the_name_of_a_pattern_stands_for_it():
+    text = "le chat french"
+    named = NaiveBPETokenizer.train([text], 262, "french")
+    assert named.merges == NaiveBPETokenizer.train([text], 262, FRENCH).merges
+    assert (named.pattern, named.vocab_size) == (FRENCH, 262)
+
+
+def test_what_makes_no_sense_is_told():
+    with pytest.raises(UserError, match="of 256 tokens is too small"):
+        NaiveBPETokenizer.train([SAMPLE], 256)
+    with pytest.raises(UserError, match=r"U\+D800 is a lone surrogate"):
+        NaiveBPETokenizer.train(["a\ud800"], 257)
+    tokenizer = NaiveBPETokenizer.train([SAMPLE], 260)
+    for outside in (-1, 260):
+        with pytest.raises(UserError, match="outside the vocabulary of 260"):
+            tokenizer.decode([1, outside])
+
+
 def test_too_many_tokens_for_the_text_are_told():
     with pytest.raises(UserError, match="nothing left to merge; ask for at most 259"):
         NaiveBPETokenizer.train(["abab"], 300)

@@ -53,3 +53,6 @@ def test_the_order_is_shuffled_evenly():
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="multiple of world_size"):
         batch_indices(0, n_blocks=9, batch_size=3, seed=1, world_size=2)
+    for rank in (-1, 2):
+        with pytest.raises(ValueError, match="none of 0 to 1"):
+            batch_indices(0, n_blocks=9, batch_size=4, seed=1, rank=rank, world_size=2)

@@ -187,6 +187,8 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_told(model_type, texts):
     for bad in ({"vocab_size": 0}, {"character_coverage": 0.5}):
         with pytest.raises(UserError, match="could not be trained"):
             SentencePieceTokenizer.train(texts, **bad)
+    with pytest.raises(UserError, match="model_type is 'char'; it can be unigram or bpe"):
+        SentencePieceTokenizer.train(texts, 300, "char")
 
 
 def test_an_empty_or_failing_corpus_is_told():

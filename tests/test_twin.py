@@ -11,11 +11,14 @@ from transformers import (
     LlamaForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
 )
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from wikigpt.errors import UserError
 from wikigpt.model import GPT, GPTConfig
 from wikigpt.model.generate import generate
+from wikigpt.model.gpt import rotary_angles
 from wikigpt.model.twin import Twin, from_transformers, to_transformers
 
 QWEN3 = {
@@ -100,6 +103,20 @@ def test_from_qwen3_to_ours():
     assert largest_difference(from_transformers(theirs), theirs) <= 1e-5
 
 
+@pytest.mark.parametrize(("theta", "head_dim"), [(1e4, 64), (5e5, 128), (1e6, 128), (1e6, 10)])
+def test_the_angles_are_qwen3s_to_the_bit(theta, head_dim):
+    """A last digit that is turned thousands of times costs 1e-5 of the logits."""
+    rope = {"rope_type": "default", "rope_theta": theta}
+    theirs = Qwen3RotaryEmbedding(Qwen3Config(head_dim=head_dim, rope_parameters=rope))
+    places_T = torch.arange(4096)
+    for ours, hub in zip(
+        rotary_angles(places_T, head_dim, theta),
+        theirs(torch.zeros(1), places_T[None]),
+        strict=True,
+    ):
+        assert torch.equal(ours, hub[0, :, : head_dim // 2])
+
+
 def test_the_gradients_are_the_twins():
     ours = randomised(GPT(GPTConfig(**SHAPES[-1])))
     theirs = to_transformers(ours)
@@ -165,5 +182,30 @@ def test_what_our_gpt_has_no_place_for_is_refused():
             from_transformers(Qwen3ForCausalLM(Qwen3Config(**(QWEN3 | odd))))
     llama = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
                         num_attention_heads=1)  # fmt: skip
-    with pytest.raises(UserError, match="not a 'llama' model"):
-        from_transformers(LlamaForCausalLM(llama))
+    for other in (LlamaForCausalLM(llama), Qwen3Model(Qwen3Config(**QWEN3)), torch.nn.Linear(1, 1)):
+        with pytest.raises(UserError, match=f"become our GPT, not a {type(other).__name__}"):
+            from_transformers(other)
+
+
+@pytest.mark.parametrize("arch", ["gpt2", "modern"])
+def test_an_output_layer_of_its_own_is_refused_whatever_the_config_says(tmp_path, arch):
+    theirs = to_transformers(GPT(GPTConfig(**(SHAPES[0] | {"arch": arch, "n_embd": 16}))))
+    theirs.config.tie_word_embeddings = False
+    theirs.lm_head.weight = torch.nn.Parameter(2 * theirs.lm_head.weight)
+    theirs.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    said = config.read_text(encoding="utf-8")
+    assert '"tie_word_embeddings": false' in said
+    config.write_text(said.replace('embeddings": false', 'embeddings": true'), encoding="utf-8")
+    loaded = type(theirs).from_pretrained(tmp_path)
+    assert loaded.config.tie_word_embeddings
+    assert not torch.equal(loaded.lm_head.weight, loaded.get_input_embeddings().weight)
+    with pytest.raises(UserError, match="output layer has weights of its own"):
+        from_transformers(loaded)
+
+
+def test_the_ways_there_and_back_draw_no_random_numbers():
+    ours = GPT(GPTConfig(**SHAPES[0]))
+    before = torch.get_rng_state()
+    from_transformers(to_transformers(ours))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -346,7 +346,7 @@ def _export(options: argparse.Namespace) -> int:
 
     folder = relative(export_run(options.run_folder))
     print(f'{folder} is a model folder now: AutoModelForCausalLM.from_pretrained("{folder}")')
-    if options.push:
+    if options.push is not None:
         print(f"It is on the hub: {push_to_hub(options.run_folder, options.push)}")
     return 0
 

@@ -27,6 +27,8 @@ def batch_indices(
 
     The ranks' slices, laid side by side, are the batch that one process would have.
     """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} is none of 0 to {world_size - 1}")
     if batch_size % world_size:
         raise ValueError(f"batch_size {batch_size} must be a multiple of world_size {world_size}")
     share = batch_size // world_size

@@ -2,8 +2,8 @@
 
 Each brings its own tokenizer, so models meet only in bits per byte of the same texts. What would
 falsify such a figure without a word is refused here: a model that sees the tokens it should predict
-(BERT loads as a causal model, with a warning), and weights that the folder lacks and that
-transformers fills with noise.
+(BERT loads as a causal model, with a warning), weights that the folder lacks and that transformers
+fills with noise, and a tokenizer that it lacks, in whose place transformers puts an empty one.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from wikigpt.errors import UserError
 from wikigpt.model.gpt import GPT
+
+# What transformers raises for a folder that is not there, not whole or not a language model's.
+BROKEN = (
+    OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,11 @@ def hub_model(name: str | Path, block_size: int | None = None) -> AnyModel:
     Code that comes with a model is not run.
 
     Args:
-        block_size: its longest context, for a model whose config does not say it.
+        block_size: its longest context; left out, what the model's config says.
 
     Raises:
-        UserError: not there, not whole, not causal, or without what `AnyModel` needs.
+        UserError: not there, not whole, not causal, or without what `AnyModel` needs; a
+            block_size beyond its context.
     """
     # Here, because it takes seconds, and who trains has no need of it.
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -64,7 +72,7 @@ def hub_model(name: str | Path, block_size: int | None = None) -> AnyModel:
             name, dtype=torch.float32, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name} can't be loaded as a causal language model: {reason}") from None
     if missing := sorted(loading["missing_keys"]):
@@ -73,9 +81,14 @@ def hub_model(name: str | Path, block_size: int | None = None) -> AnyModel:
     if not ends:
         raise UserError(f"The tokenizer of {name} has no token that starts or ends a document.")
     config = module.config.get_text_config()
-    block_size = getattr(config, "max_position_embeddings", None) or block_size
-    if not block_size:
+    longest = getattr(config, "max_position_embeddings", None) or block_size
+    block_size = longest if block_size is None else block_size
+    if not longest:
         raise UserError(f"{name} doesn't say how long its context is; give a block_size.")
+    if not 1 <= block_size <= longest:
+        raise UserError(
+            f"block_size is {block_size}; the context of {name} is 1 to {longest} tokens."
+        )
     model = AnyModel(
         module=module.eval(),
         logits=lambda ids_BT: module(ids_BT).logits,
@@ -88,6 +101,8 @@ def hub_model(name: str | Path, block_size: int | None = None) -> AnyModel:
         block_size=block_size,
         vocab_size=config.vocab_size,
     )
+    if not model.encode("a"):
+        raise UserError(f"There is no tokenizer in {name}; save the one it was trained with there.")
     if _looks_ahead(model):
         raise UserError(f"{name} sees the tokens that it should predict; it is no causal model.")
     return model

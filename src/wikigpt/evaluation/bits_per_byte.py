@@ -109,10 +109,10 @@ def evaluate_texts(
         batch_size: windows in one forward pass; if left out, 16 or as many as make 2^27 logits.
 
     Raises:
-        UserError: no text; a window longer than the model's context; a stride not within it; a
-            tokenizer with more tokens than the model.
+        UserError: no text; a window longer than the model's context; a stride not within it; no
+            window in a batch; a tokenizer with more tokens than the model.
     """
-    block_size = block_size or model.block_size
+    block_size = model.block_size if block_size is None else block_size
     if not 1 <= block_size <= model.block_size:
         raise UserError(
             f"block_size is {block_size}; this model's context is 1 to {model.block_size} tokens."
@@ -140,7 +140,10 @@ def evaluate_texts(
     def tokens_of(start: int, stop: int) -> np.ndarray:
         return stream_ids[start:stop].astype(np.int64)
 
-    batch_size = batch_size or max(1, min(16, 2**27 // (block_size * model.vocab_size)))
+    if batch_size is None:
+        batch_size = max(1, min(16, 2**27 // (block_size * model.vocab_size)))
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it takes at least 1 window.")
     stride = block_size if stride is None else stride
     of_all = len(stream_ids) - 1
     batches = _windows(tokens_of, of_all, block_size, stride, batch_size, is_charged)

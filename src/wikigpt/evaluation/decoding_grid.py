@@ -215,6 +215,8 @@ def bits_per_byte_of(model: GPT, tokenizer: Any, prompt: str, text: str) -> floa
     """What the model charges for a text after its prompt, as far as its context reaches."""
     before = [tokenizer.end_of_text_id, *tokenizer.encode(prompt)]
     after = tokenizer.encode(text)[: model.config.block_size + 1 - len(before)]
+    while not text.startswith(tokenizer.decode(after)):
+        after.pop()  # the context ends inside a character
     if not after:
         raise UserError(f"« {prompt} » fills the model's context; take shorter prompts.")
     ids_T = torch.tensor([*before, *after], device=model.token_embedding.weight.device)

@@ -69,7 +69,8 @@ class ByteNgram:
         return len(self.orders)
 
     def nats(self, texts: Iterable[str]) -> float:
-        """The cost of all bytes of these texts and of their ends; each text begins anew."""
+        """The cost of all bytes of these texts and of their ends; each text begins anew, and an
+        empty one costs nothing."""
         nats, texts = 0.0, iter(texts)
         # Some at a time: it takes about 80 bytes for each of theirs.
         while some := list(itertools.islice(texts, 1000)):

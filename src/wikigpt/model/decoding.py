@@ -24,14 +24,15 @@ def penalise_repetition(logits_V: torch.Tensor, ids: Sequence[int], penalty: flo
     Positive logits are divided by the penalty, negative ones multiplied. End-of-text, which stands
     before a prompt, counts as a token of the text too, as it does in transformers.
     """
-    seen = torch.tensor(sorted(set(ids)), device=logits_V.device)
+    seen = torch.tensor(sorted(set(ids)), dtype=torch.long, device=logits_V.device)
     old = logits_V[seen]
     return logits_V.index_copy(0, seen, torch.where(old < 0, old * penalty, old / penalty))
 
 
 def ban_repeated_ngrams(logits_V: torch.Tensor, ids: Sequence[int], n: int) -> torch.Tensor:
     """No n tokens in a row come twice (Paulus et al., 2017)."""
-    last = list(ids[len(ids) - n + 1 :])  # the n - 1 tokens that the next one would complete
+    ids = list(ids)  # a slice of a tuple equals no list
+    last = ids[len(ids) - n + 1 :]  # the n - 1 tokens that the next one would complete
     banned = {ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i : i + n - 1] == last}
     allowed_V = logits_V.index_fill(
         0, torch.tensor(sorted(banned), dtype=torch.long, device=logits_V.device), -torch.inf

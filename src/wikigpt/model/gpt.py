@@ -79,8 +79,9 @@ def rotary_angles(
     places_T: torch.Tensor, head_dim: int, theta: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine of how far pair p of a head has turned at place t: t / theta^(p / P)."""
-    P = head_dim // 2
-    turns_P = theta ** -(torch.arange(P, dtype=torch.float32, device=places_T.device) / P)
+    pairs_P = torch.arange(0, head_dim, 2, dtype=torch.float32, device=places_T.device) / head_dim
+    # As Qwen3 rounds it: a last digit of an angle is turned a thousand times at place 1,000.
+    turns_P = 1.0 / theta**pairs_P
     angles_TP = places_T[..., None].float() * turns_P
     return angles_TP.cos(), angles_TP.sin()
 

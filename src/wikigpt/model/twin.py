@@ -69,7 +69,6 @@ def to_transformers(model: GPT, end_of_text_id: int | None = None) -> Twin:
             resid_pdrop=c.dropout, embd_pdrop=c.dropout, attn_pdrop=c.dropout,
             bos_token_id=end_of_text_id, eos_token_id=end_of_text_id,
         )  # fmt: skip
-        twin = GPT2LMHeadModel(hub_config)
     else:
         hub_config = Qwen3Config(
             vocab_size=c.vocab_size, max_position_embeddings=c.block_size, hidden_size=c.n_embd,
@@ -80,7 +79,9 @@ def to_transformers(model: GPT, end_of_text_id: int | None = None) -> Twin:
             rms_norm_eps=1e-6, tie_word_embeddings=True,
             bos_token_id=end_of_text_id, eos_token_id=end_of_text_id,
         )  # fmt: skip
-        twin = Qwen3ForCausalLM(hub_config)
+    # The weights that it draws are replaced, so the caller's random numbers stay where they were.
+    with torch.random.fork_rng(devices=[]):
+        twin = (GPT2LMHeadModel if c.arch == "gpt2" else Qwen3ForCausalLM)(hub_config)
     weights = twin.state_dict()
     for ours, theirs in _names(c).items():
         parameter = model.get_parameter(ours)
@@ -97,13 +98,23 @@ def from_transformers(twin: Twin) -> GPT:
         UserError: neither of the two, or one with settings that our GPT does not have.
     """
     configs = {"gpt2": _config_of_gpt2, "qwen3": _config_of_qwen3}
-    kind = twin.config.model_type
-    if kind not in configs:
-        raise UserError(f"Only a gpt2 or a qwen3 can become our GPT, not a {kind!r} model.")
-    config = configs[kind](twin.config)
-    model = GPT(config)
+    if not isinstance(twin, Twin):
+        raise UserError(
+            "Only a GPT2LMHeadModel or a Qwen3ForCausalLM can become our GPT, not a "
+            f"{type(twin).__name__}."
+        )
+    config = configs[twin.config.model_type](twin.config)
+    with torch.random.fork_rng(devices=[]):
+        model = GPT(config)
     weights = twin.state_dict()
-    for ours, theirs in _names(config).items():
+    names = _names(config)
+    # The config's word is not enough: two matrices that differ are loaded as two all the same.
+    if not torch.equal(weights["lm_head.weight"], weights[names["token_embedding.weight"]]):
+        raise UserError(
+            "The model's output layer has weights of its own; our GPT has one matrix for it and "
+            "the embeddings."
+        )
+    for ours, theirs in names.items():
         weight = weights[theirs]
         model.get_parameter(ours).copy_(weight.T if _transposed(theirs) else weight)
     return model.eval()

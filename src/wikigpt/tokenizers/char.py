@@ -30,7 +30,14 @@ class CharTokenizer(Tokenizer):
     def __init__(
         self, characters: Iterable[str], unseen: Literal["bytes", "error"] = "bytes"
     ) -> None:
+        """
+        Raises:
+            UserError: `unseen` is neither of the two; one of the characters is a lone surrogate.
+        """
+        if unseen not in ("bytes", "error"):
+            raise UserError(f"unseen is {unseen!r}; a character tokenizer knows bytes and error.")
         self.characters = sorted(set(characters))
+        utf8("".join(self.characters))  # which says what no text can hold
         self.unseen = unseen
         self._first_character = 257 if unseen == "bytes" else 1
         self._id_of = {c: i for i, c in enumerate(self.characters, start=self._first_character)}

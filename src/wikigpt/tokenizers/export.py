@@ -59,9 +59,6 @@ def bpe_to_hub(
     Args:
         tokens: the bytes of each id; those of the special tokens do not matter.
         merges: the pairs of ids, in the order in which they are merged.
-
-    Raises:
-        UserError: Oniguruma, which reads the split pattern there, can't.
     """
     names = ["".join(_CHARACTER[byte] for byte in token) for token in tokens]
     for token, i in special_tokens.items():
@@ -69,15 +66,9 @@ def bpe_to_hub(
     vocabulary = {name: i for i, name in enumerate(names)}
     named_merges = [(names[left], names[right]) for left, right in merges]
     twin = Tokenizer(models.BPE(vocab=vocabulary, merges=named_merges))
-    try:
-        split = Regex(pattern)
-    except Exception as error:  # the only class that `tokenizers` raises
-        raise UserError(
-            f"tokenizer.json can't hold the split pattern {pattern!r}: {error}."
-        ) from None
     twin.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(split, "isolated"),
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

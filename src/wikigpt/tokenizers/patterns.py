@@ -26,6 +26,7 @@ import re
 from collections.abc import Callable
 
 import regex
+from tokenizers import Regex, pre_tokenizers
 
 from wikigpt.errors import UserError
 
@@ -91,29 +92,23 @@ def named(pattern: str) -> str:
 def splitter(pattern: str) -> Callable[[str], list[str]]:
     """A function that cuts a text in pieces; joined, they are the text again.
 
-    What a pattern of your own does not match stays as the pieces between the matches, as with
-    `tokenizers`' Split(…, "isolated").
+    A pattern of your own is read by Oniguruma, the engine that will read it in tokenizer.json:
+    `\\w` holds ² there and not in Python, `^` stands at every line, and so on. What it does not
+    match stays as the pieces between the matches.
 
     Raises:
         UserError: `pattern` is not a regular expression.
     """
     if pattern == FRENCH:  # no \\p{…} in it, so the faster engine will do
         return re.compile(pattern).findall
+    if pattern in (GPT2, GPT4):  # they match every character
+        return regex.compile(pattern).findall
     try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
+        compiled = Regex(pattern)
+    except Exception as error:  # the only class that `tokenizers` raises
         raise UserError(
             f"The split pattern {pattern!r} is not a regular expression: {error}; write one, or "
             f"one of the names {', '.join(PATTERNS)}."
         ) from None
-    if pattern in (GPT2, GPT4):  # they match every character
-        return compiled.findall
-
-    def split(text: str) -> list[str]:
-        pieces, end = [], 0
-        for match in compiled.finditer(text):
-            pieces += (text[end : match.start()], match.group())
-            end = match.end()
-        return [piece for piece in (*pieces, text[end:]) if piece]
-
-    return split
+    cut = pre_tokenizers.Split(compiled, "isolated").pre_tokenize_str
+    return lambda text: [piece for piece, _ in cut(text)]

@@ -81,6 +81,8 @@ class SentencePieceTokenizer(Tokenizer):
             UserError: the texts are empty, too small for `vocab_size`, or hold a lone surrogate;
                 `vocab_size` is too small for their characters; a value is out of range.
         """
+        if model_type not in ("unigram", "bpe"):
+            raise UserError(f"model_type is {model_type!r}; it can be unigram or bpe.")
         model = io.BytesIO()
         failures: list[BaseException] = []
         try:
