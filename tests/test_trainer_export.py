@@ -171,7 +171,9 @@ def test_the_real_client_publishes_it(runs, tmp_path, monkeypatch, capsys):
     try:
         assert main(["export", str(runs[0]), "--push", "you/x"]) == 2
         error = capsys.readouterr().err
-        assert re.search(r"The hub did not take you/x .*hf auth login", error), error
+        assert re.search(r"The hub did not take 'you/x' .*hf auth login", error), error
+        assert main(["export", str(runs[0]), "--push", ""]) == 2  # a shell variable that is unset
+        assert re.search(r"The hub did not take '' \(Repo id must use", capsys.readouterr().err)
         monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
         assert main(["export", str(runs[0]), "--push", "you/x"]) == 0
         assert "It is on the hub: " in capsys.readouterr().out

@@ -87,7 +87,7 @@ class TokenizerConfig:
     default."""
     pattern: str | None = None
     """For `bpe`, where text is cut before pairs are merged: `french` (the default), `gpt2`, `gpt4`
-    or a regular expression of your own."""
+    or a regular expression of your own, in Oniguruma's syntax."""
     model_type: Literal["unigram", "bpe"] | None = None
     """For `sentencepiece`: how it learns; `unigram` by default."""
     sample_bytes: _Positive | None = None

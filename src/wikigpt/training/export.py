@@ -106,7 +106,7 @@ def push_to_hub(folder: str | Path, repository: str) -> str:
     except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
-            f"The hub did not take {repository} ({reason}); check the name and your login "
+            f"The hub did not take {repository!r} ({reason}); check the name and your login "
             "(`hf auth login`, with a token that may write)."
         ) from None
     return commit.commit_url
