@@ -29,6 +29,7 @@ from wikigpt.training import (
     preflight,
     progress,
     train,
+    trainer,
 )  # fmt: skip
 from wikigpt.training.hardware import detect
 from wikigpt.training.logging import read_metrics
@@ -321,6 +322,59 @@ def test_ctrl_c_and_sigterm_save_and_stop(tiny, number):
     assert isinstance(stream[-1], events.Stopped) and stream[-1].step == 6
     assert signal.getsignal(number) is before
     assert of(events.Step, run(tiny))[0].step == 7
+
+
+@either_engine
+def test_a_stop_before_the_first_step_is_heard(small_corpus, tmp_path, monkeypatch, engine):
+    config = tiny_config(small_corpus, tmp_path, engine=engine)
+    expected = run(config)[-1].best
+    module = {"own": loop, "trainer": trainer}[engine]
+
+    def detect_and_stop(settings):
+        os.kill(os.getpid(), signal.SIGINT)
+        return detect(settings)
+
+    monkeypatch.setattr(module, "detect", detect_and_stop)
+    stopped = run(config, fresh=True)
+    assert stopped[-1] == events.Stopped(0, "Ctrl-C") and not of(events.Step, stopped)
+    monkeypatch.undo()
+    rest = run(config)
+    assert len(of(events.Step, rest)) == 12
+    assert rest[-1].best.bits_per_byte == expected.bits_per_byte
+
+
+@either_engine
+def test_a_stop_during_the_last_evaluation_is_heard(small_corpus, tmp_path, monkeypatch, engine):
+    """Or a loop over several runs would go on to the next."""
+    config = tiny_config(small_corpus, tmp_path, engine=engine)
+    module = {"own": loop, "trainer": trainer}[engine]
+
+    def write_and_stop(config, data, model, step):
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+        return progress.write_sample(config, data, model, step)
+
+    monkeypatch.setattr(module, "write_sample", write_and_stop)
+    stream = run(config)
+    assert stream[-1] == events.Stopped(12, "Ctrl-C")
+    assert of(events.Evaluation, stream)[-1].step == 12
+    monkeypatch.undo()
+    last = of(events.Evaluation, stream)[-1]
+    assert [type(event) for event in run(config)] == [events.Finished]
+    assert run(config)[-1].best.bits_per_byte == last.bits_per_byte
+
+
+@either_engine
+def test_a_cell_that_is_run_again_trains_what_has_changed(small_corpus, tmp_path, engine):
+    config = tiny_config(small_corpus, tmp_path, engine=engine)
+    for event in train(config, fresh="changed", say=lambda _: None):
+        if getattr(event, "step", 0) == 6:
+            break
+    assert len(of(events.Step, run(config, fresh="changed"))) == 6, "it went on"
+    assert not of(events.Step, run(config, fresh="changed")), "it was finished"
+    other = tiny_config(small_corpus, tmp_path, engine=engine, learning_rate=1e-4)
+    assert len(of(events.Step, run(other, fresh="changed"))) == 12
+    assert load_run(config.run_path)[2].training.learning_rate == 1e-4
 
 
 def test_a_second_ctrl_c_insists(tiny):

@@ -152,6 +152,13 @@ def test_french_is_cut_alike_in_any_text(text):
     assert splitter(FRENCH)(text) == in_oniguruma(FRENCH, text)
 
 
+def test_a_name_that_is_mistyped_is_told():
+    with pytest.raises(UserError, match="no split pattern 'gtp2'; did you mean gpt2"):
+        named("gtp2")
+    for own in (r"\w+|\W", "a", "", FRENCH):
+        assert named(own) == own
+
+
 def test_what_is_no_pattern_is_told():
     with pytest.raises(UserError, match=r"'\(a' is not a regular expression: .*; write one, or"):
         splitter("(a")

@@ -45,7 +45,13 @@ def plot_run(folder: str | Path, save_to: str | Path | None = None) -> Figure:
 
 
 def plot_runs(folders: Sequence[str | Path], save_to: str | Path | None = None) -> Figure:
-    """Validation bits per byte of several runs, against tokens seen and against seconds."""
+    """Validation bits per byte of several runs, against tokens seen and against seconds.
+
+    Raises:
+        UserError: no run, or one of them has no metrics yet.
+    """
+    if not folders:
+        raise UserError("There is no run to draw; train one first.")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
     for folder in folders:
         steps, evaluations = _curves(folder)

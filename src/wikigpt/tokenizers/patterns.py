@@ -24,6 +24,7 @@ word (runs of spaces are rare in prose, and without it Rust's engine needs no ba
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import regex
 from tokenizers import Regex, pre_tokenizers
@@ -85,7 +86,13 @@ SETTLED = (
 
 
 def named(pattern: str) -> str:
-    """`gpt2`, `gpt4` or `french` -> that pattern; any other string is taken for a pattern."""
+    """`gpt2`, `gpt4` or `french` -> that pattern; any other string is taken for a pattern.
+
+    Raises:
+        UserError: it looks like one of the names, mistyped.
+    """
+    if pattern not in PATTERNS and (near := get_close_matches(pattern, PATTERNS, n=1)):
+        raise UserError(f"There is no split pattern {pattern!r}; did you mean {near[0]}?")
     return PATTERNS.get(pattern, pattern)
 
 

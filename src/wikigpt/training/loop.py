@@ -40,12 +40,15 @@ from wikigpt.training.progress import (
     out_of_memory,
     write_sample,
 )
-from wikigpt.training.run_folder import open_run, run_lock
+from wikigpt.training.run_folder import Fresh, open_run, run_lock
 from wikigpt.training.signals import StopRequest
 
 
 def train(
-    config: Config, *, fresh: bool = False, say: Callable[[str], None] = print
+    config: Config,
+    *,
+    fresh: Fresh = False,
+    say: Callable[[str], None] = print,
 ) -> Iterator[events.Event]:
     """Train a GPT, or go on with the run of that name, and yield events.
 
@@ -53,7 +56,8 @@ def train(
     Ctrl-C and SIGTERM do; who keeps the generator in a variable calls its `close()`.
 
     Args:
-        fresh: throw away an earlier run of the same name.
+        fresh: throw away an earlier run of the same name; "changed": only if its settings, its
+            tokenizer or its text are others, as for a notebook's cell that is run again.
         say: is told what is being prepared.
 
     Raises:
@@ -69,16 +73,18 @@ def train(
     ranks.check(config)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
-    with ranks.group(device), run_lock(config) if ranks.is_first() else nullcontext():
+    lock = run_lock(config) if ranks.is_first() else nullcontext()
+    # Who stops it is heard from here on, also before the first step.
+    with ranks.group(device), lock, StopRequest() as stop:
         if settings.engine == "own":
-            stream = _train(config, data, model_config, fresh)
+            stream = _train(config, data, model_config, fresh, stop)
         else:
             # Their imports take seconds that the own loop can save.
             if settings.objective == "mlm":
                 from wikigpt.training.masked import MaskedRun as Run
             else:
                 from wikigpt.training.trainer import Run
-            stream = Run.train(config, data, model_config, fresh, say)
+            stream = Run.train(config, data, model_config, fresh, stop, say)
         try:
             yield from stream
         except torch.OutOfMemoryError:
@@ -86,7 +92,7 @@ def train(
 
 
 def _train(
-    config: Config, data: Prepared, model_config: GPTConfig, fresh: bool
+    config: Config, data: Prepared, model_config: GPTConfig, fresh: Fresh, stop: StopRequest
 ) -> Iterator[events.Event]:
     settings, first = config.training, ranks.is_first()
     folder = ranks.first_does(lambda: open_run(config, data, fresh))
@@ -132,37 +138,38 @@ def _train(
         return events.Checkpoint(progress.step, relative(path))
 
     logger = RunLogger(folder, progress.step, hyperparameters(config)) if first else NoLogger()
+
+    def stopped() -> bool:
+        stop.reason = ranks.from_any(stop.reason)
+        return stop.reason is not None
+
     try:
-        with StopRequest() as stop:
-            if progress.step < settings.max_steps:
-                flight, forward = preflight(config, data, hardware, model, progress.step, compiled)
-                compiled = forward.compiled
-                yield flight
-            while True:
-                stop.reason = ranks.from_any(stop.reason)
-                if stop.reason:
-                    yield save(last)
-                    yield events.Stopped(progress.step, stop.reason)
-                    return
-                done = progress.step == settings.max_steps
-                due = done or progress.step % settings.eval_interval == 0
-                if due and progress.evaluated_at < progress.step:
-                    evaluation = evaluate_run(config, data, hardware, model, progress)
-                    sample = write_sample(config, data, model, progress.step)
-                    logger.log(evaluation)
-                    logger.log(sample)
-                    if evaluation.is_best:
-                        save(best)  # before `last`, which says that `best` is there
-                    saved = save(last)
-                    yield from (evaluation, sample, saved)
-                if done:
-                    break
-                step = _optimizer_step(
-                    config, data, hardware, model, forward.call, optimizer, progress
-                )
-                logger.log(step)
-                yield step
-            yield events.Finished(progress.step, progress.seconds, progress.best)
+        if progress.step < settings.max_steps and not stopped():
+            flight, forward = preflight(config, data, hardware, model, progress.step, compiled)
+            compiled = forward.compiled
+            yield flight
+        while True:
+            done = progress.step == settings.max_steps
+            due = done or progress.step % settings.eval_interval == 0
+            if due and progress.evaluated_at < progress.step and not stopped():
+                evaluation = evaluate_run(config, data, hardware, model, progress)
+                sample = write_sample(config, data, model, progress.step)
+                logger.log(evaluation)
+                logger.log(sample)
+                if evaluation.is_best:
+                    save(best)  # before `last`, which says that `best` is there
+                saved = save(last)
+                yield from (evaluation, sample, saved)
+            if stopped():
+                yield save(last)
+                yield events.Stopped(progress.step, stop.reason)
+                return
+            if done:
+                break
+            step = _optimizer_step(config, data, hardware, model, forward.call, optimizer, progress)
+            logger.log(step)
+            yield step
+        yield events.Finished(progress.step, progress.seconds, progress.best)
     except GeneratorExit:
         if progress.step:
             save(last)

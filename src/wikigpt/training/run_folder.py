@@ -22,6 +22,9 @@ from wikigpt.tokenizers import load_tokenizer
 from wikigpt.training import checkpoint
 from wikigpt.training.logging import read_metrics
 
+Fresh = bool | Literal["changed"]
+"""Is an earlier run of the same name thrown away? "changed": if it is another experiment."""
+
 
 @contextmanager
 def run_lock(config: Config) -> Iterator[None]:
@@ -46,55 +49,53 @@ def run_lock(config: Config) -> Iterator[None]:
         lock.release()
 
 
-def open_run(config: Config, data: Prepared, fresh: bool) -> Path:
+def open_run(config: Config, data: Prepared, fresh: Fresh) -> Path:
     """Create the run's folder, or check that it is the same experiment.
 
     Raises:
         UserError: the folder belongs to a run with other settings, another tokenizer or other text.
     """
     folder = config.run_path
-    # Without a checkpoint there is nothing to go on with, such as after a first step that was too
-    # large for the memory.
-    empty = (folder / "config.yaml").is_file() and not any(folder.glob("checkpoints/*"))
-    if empty or (fresh and folder.exists()):
-        # Only ever delete what is recognisably a run.
-        if not (folder / "config.yaml").is_file():
-            raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
+    if (folder / "config.yaml").is_file():
+        # Without a checkpoint there is nothing to go on with, such as after a first step that was
+        # too large for the memory.
+        empty = not any(folder.glob("checkpoints/*"))
+        other = None if empty or fresh is True else _is_another(folder, config, data)
+        if other and not fresh:
+            raise UserError(
+                f"{other}: give this one another name (name=…), or throw the old run away "
+                "(--fresh; in a notebook fresh=True)."
+            )
+        if not (empty or other or fresh is True):
+            return folder
         # Aside in one step, so that an interrupted deletion leaves no half of a run behind.
         doomed = folder.with_name(f".{folder.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-    if not (folder / "config.yaml").is_file():
-        if (folder / "checkpoints").exists():
-            raise UserError(
-                f"{relative(folder)} holds checkpoints but no config.yaml that says what they are "
-                "of; choose another name=, or delete the folder."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        data.tokenizer.save(folder / "tokenizer")
-        write_json(folder / "corpus.json", data.manifest)
-        save_config(config, folder / "config.yaml")  # last: it is what makes the folder a run
-        return folder
-    way_out = (
-        "give this one another name (name=…), or throw the old run away (--fresh; in a notebook "
-        "fresh=True)"
-    )
-    changed = differences(load_config(folder / "config.yaml"), config)
-    if changed:
+    elif fresh and folder.exists():  # only what is recognisably a run is ever deleted
+        raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
+    elif (folder / "checkpoints").exists():
         raise UserError(
-            f"{relative(folder)} was trained with other settings ({'; '.join(changed)}): {way_out}."
+            f"{relative(folder)} holds checkpoints but no config.yaml that says what they are "
+            "of; choose another name=, or delete the folder."
         )
-    if load_tokenizer(folder / "tokenizer").fingerprint != data.tokenizer.fingerprint:
-        raise UserError(
-            f"{relative(folder)} was trained with another tokenizer, so its ids mean other text: "
-            f"{way_out}."
-        )
-    if read_json(folder / "corpus.json") != data.manifest:
-        raise UserError(
-            f"The text that {relative(folder)} was trained on has changed since: {way_out}."
-        )
+    folder.mkdir(parents=True, exist_ok=True)
+    data.tokenizer.save(folder / "tokenizer")
+    write_json(folder / "corpus.json", data.manifest)
+    save_config(config, folder / "config.yaml")  # last: it is what makes the folder a run
     return folder
+
+
+def _is_another(folder: Path, config: Config, data: Prepared) -> str | None:
+    """Why the run in `folder` can't be gone on with, if so: the beginning of a sentence."""
+    if changed := differences(load_config(folder / "config.yaml"), config):
+        return f"{relative(folder)} was trained with other settings ({'; '.join(changed)})"
+    if load_tokenizer(folder / "tokenizer").fingerprint != data.tokenizer.fingerprint:
+        return f"{relative(folder)} was trained with another tokenizer, so its ids mean other text"
+    if read_json(folder / "corpus.json") != data.manifest:
+        return f"The text that {relative(folder)} was trained on has changed since"
+    return None
 
 
 def load_run(

@@ -43,7 +43,7 @@ from wikigpt.training.progress import (
     hyperparameters,
     write_sample,
 )
-from wikigpt.training.run_folder import open_run
+from wikigpt.training.run_folder import Fresh, open_run
 from wikigpt.training.signals import StopRequest
 from wikigpt.training.trainer_checkpoint import mark_whole, newest_whole
 
@@ -55,20 +55,19 @@ class Run(TrainerCallback):
 
     @classmethod
     def train(
-        cls, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
-        say: Callable[[str], None],
+        cls, config: Config, data: Prepared, model_config: GPTConfig, fresh: Fresh,
+        stop: StopRequest, say: Callable[[str], None],
     ) -> Iterator[events.Event]:  # fmt: skip
         """What `train` yields for `engine: trainer`, with the data there and the run locked."""
-        with StopRequest() as stop:
 
-            def work(tell: Callable[[events.Event], None]) -> None:
-                ranks.take_device(pick_device(config.training.device))  # in this thread too
-                cls(config, data, model_config, fresh, say, tell, stop).go()
+        def work(tell: Callable[[events.Event], None]) -> None:
+            ranks.take_device(pick_device(config.training.device))  # in this thread too
+            cls(config, data, model_config, fresh, say, tell, stop).go()
 
-            yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
+        yield from in_lockstep(work, lambda why: setattr(stop, "reason", why))
 
     def __init__(
-        self, config: Config, data: Prepared, model_config: GPTConfig, fresh: bool,
+        self, config: Config, data: Prepared, model_config: GPTConfig, fresh: Fresh,
         say: Callable[[str], None], tell: Callable[[events.Event], None], stop: StopRequest,
     ) -> None:  # fmt: skip
         self.config, self.data, self.say, self.tell, self.stop = config, data, say, tell, stop
@@ -142,9 +141,10 @@ class Run(TrainerCallback):
                     self.export()
             except UserError as error:  # the run is whole without
                 self.say(f"{relative(self.folder)} can't be exported: {error}")
-            self.tell(events.Finished(progress.step, progress.seconds, progress.best))
-        elif self.stop.reason:
+        if self.asked_to_stop():
             self.tell(events.Stopped(progress.step, self.stop.reason))
+        else:
+            self.tell(events.Finished(progress.step, progress.seconds, progress.best))
 
     def before(self) -> None:
         done = self.progress.step
