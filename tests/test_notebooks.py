@@ -8,17 +8,19 @@ import shutil
 import time
 from pathlib import Path
 
+import nbformat
 import papermill
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jupyter_client.manager import start_new_kernel
+from nbclient import NotebookClient
 
 from conftest import ROOT, has_compiler, tiny_config
 from fake_hub import FakeHub
 from fake_kaggle import FakeKaggle
 from stand_in import forget_credentials
-from wikigpt.config import save_config
+from wikigpt.config import load_config, save_config
 from wikigpt.files import read_json
 from wikigpt.training import checkpoint
 from wikigpt.training.logging import read_metrics
@@ -145,6 +147,37 @@ def test_the_cells_that_need_a_server_run_against_stand_ins(leads, monkeypatch, 
     assert "enwiki_namespace" not in shown
     assert "Valbrune-sur-Orne (" in shown and "['Pluie']" in shown
     assert len(kaggle.store.requests) == len(hub.ranges()) == 1
+
+
+@pytest.mark.xdist_group("kernels")
+def test_a_cell_that_is_run_again_trains_only_what_is_new(tmp_path):
+    """Notebook 4 in a live kernel: the checks twice, then one experiment more."""
+    path, runs = ROOT / "notebooks" / "04_gpt_from_scratch_char.ipynb", tmp_path / "runs"
+    parameters = SMALL[path.stem] | {"runs_dir": str(runs)}
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells[0].source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    (checks,) = (cell for cell in cells if "pupil" in cell.source)
+    (compared,) = (cell for cell in cells if "experiments = " in cell.source)
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+
+    def printed(cell):
+        client.execute_cell(cell, notebook.cells.index(cell))
+        return "".join(output.get("text", "") for output in cell.outputs)
+
+    with client.setup_kernel():
+        first = {id(cell): printed(cell) for cell in cells}
+        assert printed(checks) == first[id(checks)] != ""
+        before = {run: (run / "metrics.jsonl").read_bytes() for run in runs.glob("notebook-lr-*")}
+        assert len(before) == 2
+        line = '# experiments["4-heads"]'
+        assert line in compared.source
+        compared.source = compared.source.replace(line, line.removeprefix("# "))
+        assert re.fullmatch(
+            re.escape(first[id(compared)]) + r"4-heads: \d\.\d+ bits/byte\n", printed(compared)
+        )
+    assert before == {run: (run / "metrics.jsonl").read_bytes() for run in before}
+    assert load_config(runs / "notebook-4-heads" / "config.yaml").model.n_head == 4
 
 
 @pytest.mark.xdist_group("kernels")
