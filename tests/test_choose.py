@@ -1,6 +1,7 @@
 """Names from elsewhere: which files are a language's, which are safe, which part is even."""
 
 import gzip
+import hashlib
 import itertools
 import string
 import zipfile
@@ -124,6 +125,15 @@ def test_what_a_format_can_prove(tmp_path, name, data, wrong):
     path.write_bytes(data)
     found = what_is_wrong(path, name)
     assert found is None if wrong is None else wrong in found
+
+
+def test_a_digest_that_is_right_says_enough(tmp_path):
+    """A bad record is for the stream to set aside; the file is as its server has it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"\n" + WHOLE + b"{cut")
+    digest = "md5", hashlib.md5(path.read_bytes()).hexdigest()
+    assert what_is_wrong(path, "a.jsonl", digest) is None
+    assert "first line" in what_is_wrong(path, "a.jsonl")
 
 
 def test_a_flipped_bit_in_a_zip_is_seen(tmp_path):

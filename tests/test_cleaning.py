@@ -25,6 +25,8 @@ CASES = {
         ("{ \\displaystyle { { 2n } \\choose { n } } }", None),
         ("\\left \\{ { \\begin { array } { l } x } }", None),
         ("x^{{n}}", None),
+        ("v_{{max}} vaut 3", None),
+        ("x^{{ab}}", None),
         ("{{jamais fermé", None),
         ("{% if a %}{ b }", None),
     ],
@@ -32,6 +34,9 @@ CASES = {
         ("Fin.\n\nCatégorie:Ville\n[[Catégorie:Port|Caen]]\n", "Fin."),
         ("Fin.\nCategory:Towns", "Fin."),
         ("Catégorie:Ville au début\nFin.", None),
+        ("Catégorie:Ville", None),
+        ("Fin. \n \nCatégorie:Ville\n\n", "Fin."),
+        ("Fin.\n Catégorie:Ville\n", None),
         ("Fin.\nCatégorie : femmes", None),
     ],
     "empty parentheses": [
@@ -51,6 +56,21 @@ CASES = {
         ("f(, x)", None),
     ],
 }
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("cafe<ref>x</ref>\u0301", "café"),
+        ("a <|end<ref>x</ref>oftext|> b", "a  b"),
+        ("a <|endof<|endoftext|>text|> b", "a  b"),
+    ],
+)
+def test_what_a_rule_has_joined_is_seen_again(raw, cleaned):
+    report = CleaningReport()
+    assert clean(raw, report) == cleaned
+    removed = sum(touched.bytes for touched in report.rules.values())
+    assert removed == len(raw.encode()) - len(cleaned.encode())
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,49 @@ def test_text_that_looks_like_a_number_stays_as_it_is_written(name):
     assert config.training.compile is True and config.model.head_dim is None
 
 
+def test_a_file_is_read_as_an_override_is(tmp_path):
+    text = "name: 2024-13-01\ncorpus: {source: kaggle, version: 1.10, language: no}\n"
+    text += "base: &steps {max_steps: 010}\n"
+    config = load_config(yaml_file(tmp_path, text.replace("base: ", "training: ")))
+    assert (config.name, config.corpus.version, config.corpus.language) == (
+        "2024-13-01", "1.10", "no",
+    )  # fmt: skip
+    assert config.training.max_steps == 10
+    merged = "training: &t {max_steps: 7, compile: true}\nsampling: {temperature: 0.5}\n"
+    merged += "model: {n_layer: 1, head_dim: null}\n"
+    config = load_config(yaml_file(tmp_path, merged))
+    assert config.training.compile is True and config.model.head_dim is None
+    for text in ("seed: no", "seed: 1:30", "training: {max_steps: yes}"):
+        with pytest.raises(UserError, match="valid integer"):
+            load_config(yaml_file(tmp_path, text))
+
+
+def test_a_merge_key_is_yaml(tmp_path):
+    text = "training:\n  <<: {max_steps: 7, beta2: 0.9}\n  beta2: 0.8\n"
+    config = load_config(yaml_file(tmp_path, text))
+    assert (config.training.max_steps, config.training.beta2) == (7, 0.8)
+
+
+def test_a_setting_that_is_given_twice_is_told():
+    with pytest.raises(UserError, match="max_steps is given twice"):
+        parse_overrides(["max_steps=3", "max_steps=4"])
+    with pytest.raises(UserError, match=r"max_steps and training\.max_steps are the same setting"):
+        load_config(**parse_overrides(["max_steps=5", "training.max_steps=7"]))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("training.max_steps: 5", "'training.max_steps'; write max_steps below training:."),
+        ("trainning: {max_steps: 5}", "did you mean 'training'?"),
+        ("LEARNING_RATE: 1", "did you mean 'training.learning_rate'?"),
         ("training: {learning_rat: 1}", "did you mean 'training.learning_rate'?"),
         ("learning_rate: 1", "did you mean 'training.learning_rate'?"),
         ("modle: {n_layer: 1}", "unknown config key 'modle'"),
-        ("training: {max_steps: 0}", "training.max_steps: input should be greater than 0, not 0."),
+        (
+            "training: {max_steps: 0}",
+            "training.max_steps: input should be greater than 0, not '0'.",
+        ),
         ("training: {max_steps: many}", "training.max_steps: input should be a valid integer"),
         ("model: {n_head: 3, n_embd: 128}", "n_head=3 must divide n_embd=128"),
         ("model: {arch: gtp2}", "model.arch: input should be 'gpt2' or 'modern', not 'gtp2'."),
@@ -84,20 +120,19 @@ def test_text_that_looks_like_a_number_stays_as_it_is_written(name):
             "training: {decay_fraction: 0.5}",
             "means nothing with schedule=cosine; take schedule=wsd",
         ),
-        ("training: {schedule: wsd, decay_fraction: 0}", "should be greater than 0, not 0."),
-        ("training: {learning_rate: 0}", "should be greater than 0, not 0."),
+        ("training: {schedule: wsd, decay_fraction: 0}", "should be greater than 0, not '0'."),
+        ("training: {learning_rate: 0}", "should be greater than 0, not '0'."),
         ("name: ../elsewhere", "name:"),
         ("training: [", "is not valid YAML"),
         ("seed: 1\nseed: 2", "the key 'seed' is there twice"),
-        ("training: {learning_rate: .inf}", "finite number"),
+        ("training: {learning_rate: .inf}", "valid number"),
         ("sampling: {prompts: []}", "at least 1 item"),
-        ("sampling: {top_p: 0}", "sampling.top_p: input should be greater than 0, not 0."),
+        ("sampling: {top_p: 0}", "sampling.top_p: input should be greater than 0, not '0'."),
         ("sampling: {repetition_penalty: 0.5}", "sampling.repetition_penalty: input should be"),
         ("sampling: {temperature: 0, min_p: 0.1}", "sampling: min_p can't change what"),
         ("seed: -1", "greater than or equal to 0"),
         ("- a\n- b", "must hold keys and values, not a list"),
         ("training: 3", "training"),
-        ("name: 2024-13-01", "is not valid YAML: month must be in 1..12"),
         ("name: !!timestamp x", "is not valid YAML"),
         (
             "corpus: {files: [a.jsonl]}",

@@ -377,6 +377,75 @@ def test_a_cell_that_is_run_again_trains_what_has_changed(small_corpus, tmp_path
     assert load_run(config.run_path)[2].training.learning_rate == 1e-4
 
 
+def test_runs_that_overlap_give_the_signals_back(small_corpus, tmp_path):
+    """Whichever ends first; and one that is closed in another thread holds nothing up."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    a, b = (train(tiny_config(small_corpus, tmp_path, name=n), say=lambda _: None) for n in "ab")
+    next(a), next(b)
+    a.close()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert list(b)[-1] == events.Stopped(0, "Ctrl-C")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    c = train(tiny_config(small_corpus, tmp_path, name="c"), say=lambda _: None)
+    next(c)
+    thread = threading.Thread(target=c.close)
+    thread.start()
+    thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@either_engine
+def test_the_readers_random_numbers_and_the_runs_are_two(small_corpus, tmp_path, engine):
+    settings = {"engine": engine, "dropout": 0.2}
+    alone, watched = (
+        tiny_config(small_corpus, tmp_path, name=n, **settings) for n in ("alone", "watched")
+    )
+    run(alone)
+    torch.manual_seed(5)
+    expected, drawn = torch.rand(40).tolist(), []
+    torch.manual_seed(5)
+    for event in train(watched, say=lambda _: None):
+        drawn.append(torch.rand(1).item())
+        if isinstance(event, events.Step) and event.step == 6:
+            break
+    for _ in train(watched, say=lambda _: None):
+        drawn.append(torch.rand(1).item())
+    assert drawn == expected[: len(drawn)]
+    assert same(weights(alone, "best"), weights(watched, "best"))
+    assert of_steps(alone) == of_steps(watched)
+
+
+def of_steps(config):
+    return [r["loss"] for r in read_metrics(config.run_path) if r["kind"] == "step"]
+
+
+def test_what_fresh_can_not_be_is_told_before_anything_is_lost(tiny):
+    run(tiny)
+    for wrong in ("chnaged", "no", 2):
+        with pytest.raises(UserError, match="it can be True, False or"):
+            run(tiny, fresh=wrong)
+    assert [type(e) for e in run(tiny)] == [events.Finished]
+
+
+def test_a_folder_of_the_users_is_no_run(tiny):
+    tiny.run_path.mkdir(parents=True)
+    notes = tiny.run_path / "notes.txt"
+    notes.write_text("mine", encoding="utf-8")
+    for fresh in (False, True, "changed"):
+        with pytest.raises(UserError, match="is not a run folder"):
+            run(tiny, fresh=fresh)
+    assert notes.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_warmup_that_never_ends_is_told(small_corpus, tmp_path):
+    said = []
+    for _ in train(tiny_config(small_corpus, tmp_path, warmup_steps=12), say=said.append):
+        pass
+    assert any("only rises; lower warmup_steps" in line for line in said)
+
+
 def test_a_second_ctrl_c_insists(tiny):
     with pytest.raises(KeyboardInterrupt):
         for event in train(tiny, say=lambda _: None):

@@ -61,6 +61,20 @@ def test_a_mask_is_a_function_of_seed_and_step(masked):
     assert not torch.equal(labels, other[1])
 
 
+def test_a_few_tokens_have_a_mask_too(masked):
+    """15 % of four tokens are none in every second batch, and a mean over none is no number."""
+    _, tokenizer, masker = parts(masked)
+    ids_BT = torch.tensor([[tokenizer.eos_token_id, 260, 261, 262]])
+    for step in range(50):
+        hidden_BT, labels_BT = masker(ids_BT, step)
+        guessed = labels_BT != IGNORE
+        assert guessed.any() and not guessed[0, 0]
+        assert torch.equal(labels_BT[guessed], ids_BT[guessed])
+        assert torch.equal(hidden_BT[~guessed], ids_BT[~guessed])
+    nothing, none = masker(torch.full((1, 4), tokenizer.eos_token_id), 0)
+    assert (none == IGNORE).all() and (nothing == tokenizer.eos_token_id).all()
+
+
 def test_the_losses_are_those_of_a_plain_loop(small_corpus, tmp_path):
     """With accumulation: micro-batches hold different numbers of masks, and each mask weighs the
     same."""
@@ -140,6 +154,7 @@ def test_the_command_trains_it_and_transformers_fills_masks(masked, tmp_path, ca
         ({"data_workers": 1}, "data_workers and fsdp are not for objective: mlm"),
         ({"blocks": "streaming"}, "objective: mlm needs blocks: shards"),
         ({"arch": "modern"}, "leave model.arch out"),
+        ({"n_embd": 6, "n_head": 2}, "make model.n_embd / model.n_head even"),
     ],
 )
 def test_what_it_can_not_be_combined_with_is_told(small_corpus, tmp_path, wrong, sentence):

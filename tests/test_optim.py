@@ -213,6 +213,15 @@ def test_warmup_stable_decay_by_hand():
     assert rates[60:] == pytest.approx([1.0 - 0.02 * i for i in range(41)])
 
 
+def test_a_short_run_has_a_step_of_decay_too():
+    config = TrainingConfig(
+        max_steps=10, warmup_steps=2, learning_rate=1.0, final_learning_rate_fraction=0,
+        schedule="wsd", decay_fraction=0.04,
+    )  # fmt: skip
+    rates = [learning_rate_at(step, config) for step in range(10)]
+    assert rates == pytest.approx([0.5] + [1.0] * 8 + [0.0])
+
+
 def test_a_decay_of_the_whole_run_begins_after_warmup():
     config = TrainingConfig(
         max_steps=21, warmup_steps=10, learning_rate=1.0, final_learning_rate_fraction=0,

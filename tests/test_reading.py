@@ -156,6 +156,14 @@ def test_short_articles_and_duplicates_are_dropped_and_reported(tmp_path):
         list(read_articles([write_jsonl(tmp_path / "c.jsonl", [])], reading=reading))
 
 
+def test_a_file_that_is_named_twice_repeats_nothing_of_itself(tmp_path):
+    records = [{"name": f"{i}", "abstract": f"{LONG} {i}"} for i in range(5)]
+    path = write_jsonl(tmp_path / "a.jsonl", records)
+    found = find_duplicates([path, path], near=False)
+    kept = [a.title for a in read_articles([path], reading=Reading(duplicates=found))]
+    assert kept == ["0", "1", "2", "3", "4"]
+
+
 def test_every_reader_sees_the_same_part(tmp_path):
     texts = [LONG + str(i) for i in range(60)]
     texts[20] = texts[10]  # the first copy is not taken, so the second stays

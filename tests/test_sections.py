@@ -30,6 +30,21 @@ def test_titles_stand_alone_and_only_above_text():
     assert merged.has_lead and not merged.left_out
 
 
+def test_an_empty_section_leaves_no_title_above_what_its_neighbours_say():
+    item = {"type": "list_item", "value": "un point"}
+    for own, line in ((paragraph("texte de P"), "texte de P"),
+                      ({"type": "list", "has_parts": [item]}, "un point"),
+                      ({"type": "paragraph", "values": ["texte de P"]}, "texte de P")):  # fmt: skip
+        assert merge_sections([section("P", section("Vide"), own)], "fr").lines == ["", "P", line]
+        lead = section("Abstract", paragraph("lead"), section("Vide"), own)
+        assert merge_sections([lead], "fr").lines == ["lead", line]
+
+
+def test_a_language_is_known_however_it_is_written():
+    notes = section("Notes", paragraph("livre"))
+    assert merge_sections([notes], "FR") == merge_sections([notes], "fr") == ([], ["livre"], False)
+
+
 @pytest.mark.parametrize(
     ("lang", "name"), [(lang, name) for lang in LEFT_OUT for name in LEFT_OUT[lang]]
 )

@@ -267,3 +267,13 @@ def test_a_lane_that_is_bad_as_a_whole_stops(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"title": "A"}] * 10)
     with pytest.raises(UserError, match="10 of 10 records are bad"):
         list(article_stream([Source("a", [path])]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"window": 0}, {"until": "fist"}, {"split": "valid"},
+     {"validation_fraction": 5}],
+)  # fmt: skip
+def test_an_order_that_makes_no_sense_is_told(wrong):
+    with pytest.raises(UserError, match=f"no {next(iter(wrong))}="):
+        Order(**wrong)

@@ -33,7 +33,7 @@ from wikigpt.files import atomic_write, read_json, write_json
 from wikigpt.tokenizers import load_tokenizer
 
 # Raise it whenever the same input would give other tokens or another layout.
-FORMAT = 5
+FORMAT = 6
 SPLITS = ("train", "validation")
 ENOUGH_RECORDS = 1000
 """One file with fewer can't be bad as a whole; all files together can."""

@@ -358,6 +358,10 @@ class Config:
                 "objective: mlm needs blocks: shards, and takes the shape of model, not its arch; "
                 "leave model.arch out"
             )
+        if self.training.objective == "mlm" and self.model.n_embd // self.model.n_head % 2:
+            raise ValueError(
+                "objective: mlm turns pairs of channels; make model.n_embd / model.n_head even"
+            )
 
     @property
     def data_path(self) -> Path:

@@ -5,8 +5,8 @@ Rejected: configs that are executed as code (they cannot be checked or compared)
 """
 
 import difflib
+import re
 from dataclasses import asdict, fields, is_dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,32 @@ from wikigpt.files import atomic_write
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key may stand only once; PyYAML silently takes the last."""
+    """YAML in which a key may stand only once (PyYAML silently takes the last), and numbers, dates
+    and words stay text, for the field to read.
+
+    YAML 1.1 makes 1.1 of a version 1.10, 8 of 010, 90 of 1:30, and a false of `no`.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {twice[0]!r} is there twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def load_config(path: str | Path | None = None, /, **overrides: Any) -> Config:
@@ -41,8 +58,13 @@ def load_config(path: str | Path | None = None, /, **overrides: Any) -> Config:
         UserError: the file is missing or not YAML, a key is unknown, a value is out of range.
     """
     values = read_yaml(path) if path is not None else {}
+    given: dict[str, str] = {}
     for key, value in overrides.items():
-        *sections, leaf = _full_name(key).split(".")
+        name = _full_name(key)
+        if name in given:
+            raise UserError(f"{given[name]} and {key} are the same setting; leave one out.")
+        given[name] = key
+        *sections, leaf = name.split(".")
         target = values
         for section in sections:
             if not isinstance(target.setdefault(section, {}), dict):
@@ -77,7 +99,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"There is no config file {path}; the folder configs/ has some.")
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader) or {}
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # ValueError: a 13th month
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, not a {type(values).__name__}.")
@@ -87,24 +109,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     """A command line's `["files=[a.jsonl]"]` -> `{"files": ["a.jsonl"]}`; values are read as YAML.
 
-    But for numbers and dates, which stay text for the field to read: a version 1.10 is not 1.1.
+    Raises:
+        UserError: no key, a value that is no YAML, or a key that is there twice.
     """
-    overrides = {}
+    overrides: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
             raise UserError(
                 f"{argument!r} is not an override; write key=value, as in max_steps=500."
             )
+        if key in overrides:
+            raise UserError(f"{key} is given twice; leave one out.")
         try:
-            typed = yaml.safe_load(value)
-        except ValueError:
-            typed = value  # it looks like a date or a number, and is none: a 13th month
-        except (yaml.YAMLError, AttributeError):
-            raise UserError(f"The value of {key} can't be read: {value!r}.") from None
-        # YAML 1.1 takes `no`, the code of Norwegian, for a false.
-        is_word = isinstance(typed, int | float | date) and value.lower() not in ("true", "false")
-        overrides[key] = value if is_word else typed
+            overrides[key] = yaml.load(value, _StrictLoader)
+        except (yaml.YAMLError, ValueError, AttributeError, RecursionError):
+            raise UserError(f"The value of {key} can't be read: {value[:200]!r}.") from None
     return overrides
 
 
@@ -164,9 +184,11 @@ def _full_name(key: str) -> str:
 
 
 def _nearest(key: str) -> str:
-    known = _known_keys()
+    known, key = _known_keys(), key.lower()
+    if key in known:  # in a file, where the sections are keys
+        return f"; write {key.split('.')[-1]} below {key.split('.')[0]}:."
     by_leaf = {k.split(".")[-1]: k for k in known}
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key, {*known, *(k.split(".")[0] for k in known)}, n=1)
     leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.5)
     guess = near or [by_leaf[k] for k in leaf]
     if guess:

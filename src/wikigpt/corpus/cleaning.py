@@ -22,10 +22,11 @@ Rule = Callable[[str], str]
 _REFERENCE = re.compile(
     r"<ref\b[^<>]*/>|<ref\b[^<>]*>[^<]*(?:<(?!/?ref\b)[^<]*)*</ref\s*>", re.IGNORECASE
 )
-# Inner braces first. A template's name begins with a word, a formula's braces with anything.
-_BRACES = r"\{ ?\{\s*#?[^\W\d_]{2}[^{}\\]*\} ?\}"
+# Inner braces first. A template's name begins with a word, a formula's braces with anything, or
+# after _ or ^.
+_BRACES = r"(?<![_^])\{ ?\{\s*#?[^\W\d_]{2}[^{}\\]*\} ?\}"
 _TEMPLATE = re.compile(rf"^{_BRACES}[ \t]*\n| ?{_BRACES}", re.M)
-_DEEPEST = 50
+_DEEPEST = 50  # a bound, or nests could cost hours
 _CATEGORY = re.compile(r"(?:\[\[)?(?:Catégorie|Category|Categoría|Kategorie|Categoria):\S")
 _EMPTY = r"(?:[ \u00a0]*|(?=[,;:]*[ \u00a0])[ \u00a0,;:]*)"
 _EMPTY_PARENTHESES = re.compile(rf"(?<=[\w»])[ \u00a0](?:\({_EMPTY}\)|\[{_EMPTY}\])")
@@ -39,7 +40,11 @@ def nfc(text: str) -> str:
 
 def end_of_text(text: str) -> str:
     """The literal `<|endoftext|>`, which tokenizers would take for their own mark."""
-    return text.replace("<|endoftext|>", "") if "<" in text else text
+    for _ in range(_DEEPEST):  # what is left around one may be the next
+        if "<|endoftext|>" not in text:
+            break
+        text = text.replace("<|endoftext|>", "")
+    return text
 
 
 def references(text: str) -> str:
@@ -51,7 +56,7 @@ def templates(text: str) -> str:
     """`{{…}}`, also as `{ { … } }` and nested; a line that held nothing else goes with it."""
     if "{" not in text:
         return text
-    for _ in range(_DEEPEST):  # from the innermost on; a bound, or nests could cost hours
+    for _ in range(_DEEPEST):  # from the innermost on
         text, found = _TEMPLATE.subn("", text)
         if not found:
             break
@@ -60,12 +65,13 @@ def templates(text: str) -> str:
 
 def category_tail(text: str) -> str:
     """The lines `Catégorie:…` that end an article."""
-    kept = body = text.rstrip()
-    while True:
-        head, newline, last = kept.rpartition("\n")
-        if not (newline and _CATEGORY.match(last)):
-            return text if kept is body else kept
-        kept = head.rstrip()
+    lines = text.split("\n")
+    last = len(lines)
+    while last > 1 and (not (line := lines[last - 1].rstrip()) or _CATEGORY.match(line)):
+        last -= 1
+    if not any(map(str.strip, lines[last:])):
+        return text
+    return "\n".join(lines[:last]).rstrip()
 
 
 def empty_parentheses(text: str) -> str:
@@ -100,6 +106,8 @@ RULES: dict[str, Rule] = {
     "stray comma": stray_comma,
 }
 """In the order in which they are applied: what one uncovers the next may remove."""
+AGAIN = ("NFC", "end-of-text mark")
+"""What holds of every text that leaves here, though a rule may have joined what stood apart."""
 
 
 @dataclass
@@ -204,9 +212,16 @@ def _add(table: dict[str, Touched], name: str, n_bytes: int) -> None:
 
 def clean(text: str, report: CleaningReport | None = None) -> str:
     """Apply every rule in turn; the ends are stripped of white space."""
-    for name, rule in RULES.items():
-        cleaned = rule(text)
+    cleaned = _apply(RULES, text, report)
+    if cleaned != text:
+        cleaned = _apply(AGAIN, cleaned, report)
+    return cleaned.strip()
+
+
+def _apply(names: Iterable[str], text: str, report: CleaningReport | None) -> str:
+    for name in names:
+        cleaned = RULES[name](text)
         if report is not None and cleaned != text:
             report.removed(name, len(text.encode()) - len(cleaned.encode()))
         text = cleaned
-    return text.strip()
+    return text

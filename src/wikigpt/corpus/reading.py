@@ -122,7 +122,7 @@ def find_duplicates(
     """
     rejects = Rejects() if rejects is None else rejects
     seen, found = Deduplicator(near), Duplicates()
-    for path in map(Path, files):
+    for path in dict.fromkeys(map(Path, files)):  # a file named twice repeats nothing of itself
         found.files[str(path)] = {"exact duplicate": [], "near duplicate": []}
         for number, article in _articles(path, rejects, reading, None):
             if kind := seen.kind_of(article.text):

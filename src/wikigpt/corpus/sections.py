@@ -55,7 +55,7 @@ def merge_sections(sections: Any, lang: str) -> Merged:
     A title is written once there is text below it; a section without text leaves no trace. Sections
     that LEFT_OUT names for the language are left out, at every level.
     """
-    unwanted = _LEFT_OUT.get(lang, frozenset())
+    unwanted = _LEFT_OUT.get(lang.lower(), frozenset())
     parts = sections if isinstance(sections, list) else [sections]
     lines: list[str] = []
     left_out: list[str] = []
@@ -95,23 +95,24 @@ def _walk(
         for part in inside:
             if isinstance(part, dict):
                 get = part.get
-                unwanted_here = is_unwanted
+                unwanted_here, below = is_unwanted, depth
                 if get("type", "section") == "section" and isinstance(name := get("name"), str):
                     leave(depth)
+                    below = depth + 1  # what it says is its own; a paragraph's is its section's
                     unwanted_here = is_unwanted or _key(name) in unwanted
                     if not unwanted_here and (title := name.strip()):
                         titles.append((depth, title))
                 # Nearly every part is a paragraph that is one string: no detour for it.
                 if isinstance(value := get("value"), str):
-                    say(value, depth + 1, unwanted_here)
+                    say(value, below, unwanted_here)
                     value = None
                 values, children = get("values"), get("has_parts")
                 if value or values:
-                    stack.append((iter((value, values, children)), depth + 1, unwanted_here))
+                    stack.append((iter((value, values, children)), below, unwanted_here))
                     break
                 if children:
                     inner = children if isinstance(children, list) else [children]
-                    stack.append((iter(inner), depth + 1, unwanted_here))
+                    stack.append((iter(inner), below, unwanted_here))
                     break
             elif isinstance(part, list):
                 stack.append((iter(part), depth, is_unwanted))

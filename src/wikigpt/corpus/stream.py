@@ -76,6 +76,19 @@ class Order:
     max_bad_share: float = 0.05
     """Above this share of bad records in a lane's source it stops."""
 
+    def __post_init__(self) -> None:
+        wrong = {
+            "seed": self.seed is not None and self.seed < 0,
+            "window": self.window < 1,
+            "until": self.until not in ("all", "first"),
+            "split": self.split not in ("train", "validation", None),
+            "validation_fraction": not 0 <= self.validation_fraction < 1,
+        }
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise UserError(
+                f"Order has no {name}={getattr(self, name)!r}; its docstring says what."
+            )
+
 
 def article_stream(
     sources: Sequence[Source],

@@ -36,7 +36,7 @@ def what_is_wrong(path: Path, name: str, digest: tuple[str, str] | None = None) 
         if name.endswith(".parquet"):
             return _wrong_parquet(path)
         if name.endswith(".jsonl"):
-            return _wrong_jsonl(path)
+            return None if digest else _wrong_jsonl(path)
     except DAMAGE:
         return "the archive is damaged"
     except OSError as error:

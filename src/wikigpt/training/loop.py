@@ -19,6 +19,7 @@ from wikigpt.blocks.prepare import Prepared, prepare
 from wikigpt.blocks.sampler import indices_of_step
 from wikigpt.blocks.shards import IGNORE, TokenBlocks
 from wikigpt.config import Config, GPTConfig, relative, with_vocabulary
+from wikigpt.errors import UserError
 from wikigpt.evaluation.bits_per_byte import bits_per_byte
 from wikigpt.model.gpt import GPT
 from wikigpt.training import checkpoint, events, ranks
@@ -64,6 +65,8 @@ def train(
         UserError: anything a user can put right; what was saved before stays.
     """
     settings = config.training
+    if fresh not in (True, False, "changed"):
+        raise UserError(f'fresh is {fresh!r}; it can be True, False or "changed".')
     data = prepare(config, say)
     # Whatever can be wrong is found out before an old run is touched or a new one begun.
     model_config = with_vocabulary(config.model, data.tokenizer.vocab_size)
@@ -73,6 +76,11 @@ def train(
     ranks.check(config)
     for prompt in config.sampling.prompts:
         data.tokenizer.encode(prompt)
+    if settings.warmup_steps >= settings.max_steps > 1:
+        say(
+            f"With warmup_steps={settings.warmup_steps} in a run of {settings.max_steps} steps the "
+            "learning rate only rises; lower warmup_steps."
+        )
     lock = run_lock(config) if ranks.is_first() else nullcontext()
     # Who stops it is heard from here on, also before the first step.
     with ranks.group(device), lock, StopRequest() as stop:
@@ -86,9 +94,35 @@ def train(
                 from wikigpt.training.trainer import Run
             stream = Run.train(config, data, model_config, fresh, stop, say)
         try:
-            yield from stream
+            yield from with_its_own_random_numbers(stream)
         except torch.OutOfMemoryError:
             raise out_of_memory() from None
+
+
+def with_its_own_random_numbers(stream: Iterator[events.Event]) -> Iterator[events.Event]:
+    """The same events; between them the random generators are the reader's, as they were.
+
+    So a cell that draws numbers while it watches a run changes nothing of it (which dropout would
+    show), and a run leaves the reader's numbers alone.
+    """
+    ours = None
+
+    def swapped(work: Callable[[], Any]) -> Any:
+        nonlocal ours
+        theirs = checkpoint.random_state()
+        if ours:
+            checkpoint.set_random_state(ours)
+        try:
+            return work()
+        finally:
+            ours = checkpoint.random_state()
+            checkpoint.set_random_state(theirs)
+
+    try:
+        while (event := swapped(lambda: next(stream, None))) is not None:
+            yield event
+    finally:
+        swapped(stream.close)
 
 
 def _train(

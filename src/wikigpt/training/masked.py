@@ -75,15 +75,24 @@ class Masker:
     """ids_BT -> ids_BT with masks, and labels_BT: the token where it is to be guessed, or -100."""
 
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.seed, self.end = config.seed, tokenizer.eos_token_id
+        self.seed, self.end, self.mask = (
+            config.seed, tokenizer.eos_token_id, tokenizer.mask_token_id
+        )  # fmt: skip
         self.collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
 
     def __call__(self, ids_BT: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
         self.collator.generator = torch.Generator().manual_seed(int(seed >> 1))
-        return self.collator.torch_mask_tokens(
-            ids_BT.clone(), special_tokens_mask=ids_BT == self.end
+        ends_BT = ids_BT == self.end
+        hidden_BT, labels_BT = self.collator.torch_mask_tokens(
+            ids_BT.clone(), special_tokens_mask=ends_BT
         )
+        # Few tokens may draw no mask at all, and their loss would be 0 / 0: then one is hidden.
+        if (labels_BT == IGNORE).all() and not ends_BT.all():
+            place = (~ends_BT).flatten().nonzero()[0]
+            hidden_BT.flatten()[place] = self.mask
+            labels_BT.flatten()[place] = ids_BT.flatten()[place]
+        return hidden_BT, labels_BT
 
 
 class MaskedBatches(IterableDataset):

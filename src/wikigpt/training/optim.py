@@ -139,7 +139,7 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
     low, last = config.final_learning_rate_fraction, config.max_steps - 1
     begin = config.warmup_steps
     if config.schedule == "wsd":
-        begin = max(begin, last - round(config.decay_fraction * config.max_steps))
+        begin = max(begin, last - max(1, round(config.decay_fraction * config.max_steps)))
     progress = min(1.0, max(0, step - begin) / max(1, last - begin))
     cosine = config.schedule == "cosine"
     height = 0.5 * (1 + math.cos(math.pi * progress)) if cosine else 1 - progress

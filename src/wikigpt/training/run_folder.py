@@ -22,6 +22,8 @@ from wikigpt.tokenizers import load_tokenizer
 from wikigpt.training import checkpoint
 from wikigpt.training.logging import read_metrics
 
+BEGUN = ("tokenizer", "corpus.json")
+"""What a run's folder may hold before config.yaml says that it is one."""
 Fresh = bool | Literal["changed"]
 """Is an earlier run of the same name thrown away? "changed": if it is another experiment."""
 
@@ -73,13 +75,14 @@ def open_run(config: Config, data: Prepared, fresh: Fresh) -> Path:
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-    elif fresh and folder.exists():  # only what is recognisably a run is ever deleted
-        raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
     elif (folder / "checkpoints").exists():
         raise UserError(
             f"{relative(folder)} holds checkpoints but no config.yaml that says what they are "
             "of; choose another name=, or delete the folder."
         )
+    elif folder.exists() and any(path.name not in BEGUN for path in folder.glob("[!.]*")):
+        # Only what is recognisably a run is ever gone on with, or deleted.
+        raise UserError(f"{relative(folder)} is not a run folder; choose another name=.")
     folder.mkdir(parents=True, exist_ok=True)
     data.tokenizer.save(folder / "tokenizer")
     write_json(folder / "corpus.json", data.manifest)

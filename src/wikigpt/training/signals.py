@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Self
+from typing import ClassVar, Self
 
 
 class StopRequest:
@@ -12,25 +12,43 @@ class StopRequest:
 
     An exception raised wherever the signal happens to arrive (the default, in notebooks too) could
     hit the caller's plotting code, and the loop would never hear of it.
+
+    Runs may overlap, as two generators of one notebook do, and end in any order. So the handlers
+    stand from the first that enters to the last that leaves, and a signal is for all of them.
     """
+
+    _active: ClassVar[list["StopRequest"]] = []
+    _before: ClassVar[dict[int, object]] = {}
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
+        self._active.append(self)
         # Python delivers signals to the main thread only, and lets only it set handlers.
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not self._before:
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._active.remove(self)
+        if threading.current_thread() is threading.main_thread() and not self._active:
+            self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.reason is not None:
+    @classmethod
+    def _restore(cls) -> None:
+        while cls._before:
+            signal.signal(*cls._before.popitem())
+
+    @classmethod
+    def _note(cls, number: int, frame: FrameType | None) -> None:
+        if not cls._active:  # the last was left in another thread, which can't restore
+            cls._restore()
+            signal.raise_signal(number)
+        elif any(request.reason for request in cls._active):
             raise KeyboardInterrupt
-        print("\nStopping after this step; once more quits without saving.", file=sys.stderr)
-        self.reason = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        else:
+            print("\nStopping after this step; once more quits without saving.", file=sys.stderr)
+            for request in cls._active:
+                request.reason = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
