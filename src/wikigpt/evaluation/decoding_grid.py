@@ -266,9 +266,7 @@ def settings_table(judged: Sequence[Judged]) -> str:
     ]
     n = len(judged[0].samples.texts)
     lines.append(f"\n{n} texts a setting; samples | human text of the same articles and lengths.")
-    lines.append(
-        f"Told apart: two sets of human texts come to {chance_level(n):.2f}, with ties to less."
-    )
+    lines.append(f"Told apart: two sets of human texts come to about {chance_level(n):.2f}.")
     return "\n".join(lines)
 
 
