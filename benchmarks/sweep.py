@@ -13,19 +13,22 @@ time: there each shape has the steps that it can do.
 
 import argparse
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 from kept import KeptRuns, mean_and_spread, seconds_per_step
 
-from wikigpt.config import find_root, read_yaml
+from wikigpt.config import load_config, read_yaml
 
 
 def recipe(name: str) -> dict:
     """The settings of a file of configs/ that decide what is learnt."""
-    sections = read_yaml(find_root() / "configs" / name)
-    del sections["training"]["eval_interval"]
-    tokenizer = {f"tokenizer.{key}": value for key, value in sections["tokenizer"].items()}
-    return tokenizer | sections["model"] | sections["training"]
+    written, values = read_yaml(f"configs/{name}"), asdict(load_config(f"configs/{name}"))
+    tokenizer, model, training = (
+        {key: values[section][key] for key in written[section] if key != "eval_interval"}
+        for section in ("tokenizer", "model", "training")
+    )
+    return {f"tokenizer.{key}": value for key, value in tokenizer.items()} | model | training
 
 
 MINUTE = recipe("one-minute.yaml")

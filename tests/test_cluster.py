@@ -206,7 +206,7 @@ def slurm(tmp_path, monkeypatch) -> Path:
 SLURM = """
 executor: slurm
 partition: cpu
-time: "01:00:00"
+time: 01:00:00
 tasks: 2
 env_command: export WIKIGPT_TEST=1
 sbatch_args: {account: some-group}
@@ -310,10 +310,9 @@ def everything_is_there(monkeypatch):
         ("executor: [local]", "executor must be one of"),
         ("{executor: local, workrs: 2}", "takes no 'workrs'; did you mean 'workers'?"),
         ("{executor: local, depends: x}", "takes no 'depends'; it takes tasks, workers, "),
-        ("{executor: local, workers: 0}", "workers: input should be greater than 0, not 0."),
+        ("{executor: local, workers: 0}", "workers: input should be greater than 0, not '0'."),
         ("{executor: local, tasks: many}", "tasks: input should be a valid integer"),
         ("{executor: slurm, partition: cpu}", "SlurmPipelineExecutor needs time; add it."),
-        ("{executor: slurm, partition: cpu, time: 4:00:00}", "a valid string, not 14400."),
         ("{executor: ray, partition: cpu}", "RayPipelineExecutor takes no 'partition'"),
         ("- executor", "must hold keys and values"),
         ("{executor: local, executor: ray}", "'executor' is there twice"),
