@@ -377,23 +377,33 @@ def test_a_cell_that_is_run_again_trains_what_has_changed(small_corpus, tmp_path
     assert load_run(config.run_path)[2].training.learning_rate == 1e-4
 
 
+def handlers():
+    return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+
 def test_runs_that_overlap_give_the_signals_back(small_corpus, tmp_path):
     """Whichever ends first; and one that is closed in another thread holds nothing up."""
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    a, b = (train(tiny_config(small_corpus, tmp_path, name=n), say=lambda _: None) for n in "ab")
-    next(a), next(b)
-    a.close()
-    os.kill(os.getpid(), signal.SIGINT)
-    assert list(b)[-1] == events.Stopped(0, "Ctrl-C")
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    c = train(tiny_config(small_corpus, tmp_path, name="c"), say=lambda _: None)
-    next(c)
-    thread = threading.Thread(target=c.close)
-    thread.start()
-    thread.join()
-    with pytest.raises(KeyboardInterrupt):
+    a, b, c = (
+        train(tiny_config(small_corpus, tmp_path, name=n), say=lambda _: None) for n in "abc"
+    )
+    # A job in the background of a shell is born with SIGINT ignored.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = handlers()
+    try:
+        next(a), next(b)
+        a.close()
         os.kill(os.getpid(), signal.SIGINT)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        assert list(b)[-1] == events.Stopped(0, "Ctrl-C")
+        assert handlers() == before
+        next(c)
+        thread = threading.Thread(target=c.close)
+        thread.start()
+        thread.join()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert handlers() == before
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 @either_engine

@@ -82,7 +82,7 @@ class Order:
             "window": self.window < 1,
             "until": self.until not in ("all", "first"),
             "split": self.split not in ("train", "validation", None),
-            "validation_fraction": not 0 <= self.validation_fraction < 1,
+            "validation_fraction": not 0 <= self.validation_fraction <= 1,
         }
         for name in (name for name, is_wrong in wrong.items() if is_wrong):
             raise UserError(
