@@ -24,7 +24,7 @@ from wikigpt.tokenizers.patterns import FRENCH, GPT2, GPT4, SETTLED
 SAMPLE = "L’été, à Nîmes : « 25 °C » l'homme qu'elle aime aujourd'hui, c'est l'été. " * 3
 SPECIAL = ("<|user says|>", "<|x|>")
 CUSTOM = r" ?\d+|[a-z]+(?:'|’)?"  # does not match everything
-WORDS = r"\w+|[^\w\s]+|\s+|^é"  # read otherwise by Python's engines
+WORDS = r"\w+|[^\w\s]+|\s+|^é"  # read otherwise by `regex`
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
 settled_text = st.from_regex(f"[{SETTLED}]*", fullmatch=True)
 tricky_text = st.lists(

@@ -39,7 +39,7 @@ def test_a_pattern_of_ones_own_loses_nothing(text, pattern):
 
 
 def test_a_pattern_of_ones_own_is_read_as_tokenizers_reads_it():
-    """Python's engines leave ² and ½ out of \\w, let ^ stand at the beginning only, know no \\h."""
+    """`regex` leaves ² and ½ out of \\w; in Python ^ stands at the beginning only."""
     words = splitter(r"\w+|[^\w\s]+|\s+")
     assert "|".join(words("10 km², ½ l")) == "10| |km²|,| |½| |l"
     assert splitter("^a")("aab\naa") == ["a", "ab\n", "a", "a"]

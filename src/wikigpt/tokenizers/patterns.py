@@ -100,8 +100,8 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     """A function that cuts a text in pieces; joined, they are the text again.
 
     A pattern of your own is read by Oniguruma, the engine that will read it in tokenizer.json:
-    `\\w` holds ² there and not in Python, `^` stands at every line, and so on. What it does not
-    match stays as the pieces between the matches.
+    `\\w` holds ² there and not in `regex`, `^` stands at every line and not in Python, and so on.
+    What it does not match stays as the pieces between the matches.
 
     Raises:
         UserError: `pattern` is not a regular expression.

@@ -206,8 +206,7 @@ class Run(TrainerCallback):
             self.config, self.data, self.hardware, self.model, self.progress, self.kept
         )
         # Our own GPT is what writes, with its cache, and what `best` holds.
-        with torch.random.fork_rng(devices=[]):
-            ours = from_transformers(gathered(self.model.twin)).to(self.hardware.device)
+        ours = from_transformers(gathered(self.model.twin)).to(self.hardware.device)
         sample = write_sample(self.config, self.data, ours, step)
         self.logger.log(evaluation)
         self.logger.log(sample)
