@@ -25,6 +25,7 @@ from wikigpt.errors import UserError
 from wikigpt.training import ranks, train
 from wikigpt.training.logging import read_metrics
 from wikigpt.training.run_folder import load_run
+from wikigpt.training.signals import StopRequest
 
 
 def torchrun(folder, config):
@@ -221,6 +222,21 @@ def test_a_signal_to_one_of_two_stops_both_at_the_same_step(
     codes, said = ends(pieces, start_two(pieces))
     assert codes == [0, 0] and f"going on from step {saved[1]}" in said, said
     assert final_files(whole) == final_files(pieces)
+
+
+def test_a_signal_that_comes_while_the_others_are_asked_is_heard_at_the_next_step(monkeypatch):
+    """A process waits for the others most of its time, so most signals come just there."""
+
+    def signalled_meanwhile(value):
+        signal.raise_signal(signal.SIGTERM)
+        return value
+
+    with StopRequest() as stop:
+        assert not stop.heard()
+        with monkeypatch.context() as patch:
+            patch.setattr(ranks, "from_any", signalled_meanwhile)
+            assert not stop.heard(), "the others were told that nobody was asked"
+        assert stop.heard() and stop.reason == "SIGTERM"
 
 
 @FORKSERVER

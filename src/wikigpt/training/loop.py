@@ -173,19 +173,15 @@ def _train(
 
     logger = RunLogger(folder, progress.step, hyperparameters(config)) if first else NoLogger()
 
-    def stopped() -> bool:
-        stop.reason = ranks.from_any(stop.reason)
-        return stop.reason is not None
-
     try:
-        if progress.step < settings.max_steps and not stopped():
+        if progress.step < settings.max_steps and not stop.heard():
             flight, forward = preflight(config, data, hardware, model, progress.step, compiled)
             compiled = forward.compiled
             yield flight
         while True:
             done = progress.step == settings.max_steps
             due = done or progress.step % settings.eval_interval == 0
-            if due and progress.evaluated_at < progress.step and not stopped():
+            if due and progress.evaluated_at < progress.step and not stop.heard():
                 evaluation = evaluate_run(config, data, hardware, model, progress)
                 sample = write_sample(config, data, model, progress.step)
                 logger.log(evaluation)
@@ -194,7 +190,7 @@ def _train(
                     save(best)  # before `last`, which says that `best` is there
                 saved = save(last)
                 yield from (evaluation, sample, saved)
-            if stopped():
+            if stop.heard():
                 yield save(last)
                 yield events.Stopped(progress.step, stop.reason)
                 return

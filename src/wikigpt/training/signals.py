@@ -6,6 +6,8 @@ import threading
 from types import FrameType
 from typing import ClassVar, Self
 
+from wikigpt.training import ranks
+
 
 class StopRequest:
     """While entered, the first signal is noted in `reason`, the second raises KeyboardInterrupt.
@@ -35,6 +37,13 @@ class StopRequest:
         self._active.remove(self)
         if threading.current_thread() is threading.main_thread() and not self._active:
             self._restore()
+
+    def heard(self) -> bool:
+        """Whether any process was asked; all must stop at the same step."""
+        reason = ranks.from_any(self.reason)
+        if reason:  # and never back to None: a signal may have come while the others were asked
+            self.reason = reason
+        return reason is not None
 
     @classmethod
     def _restore(cls) -> None:

@@ -128,7 +128,7 @@ class Run(TrainerCallback):
         try:
             if progress.step < settings.max_steps:
                 self.before()
-                if not self.asked_to_stop():
+                if not self.stop.heard():
                     with no_bars():
                         self.trainer.train(
                             resume_from_checkpoint=str(self.kept) if self.kept else None
@@ -141,7 +141,7 @@ class Run(TrainerCallback):
                     self.export()
             except UserError as error:  # the run is whole without
                 self.say(f"{relative(self.folder)} can't be exported: {error}")
-        if self.asked_to_stop():
+        if self.stop.heard():
             self.tell(events.Stopped(progress.step, self.stop.reason))
         else:
             self.tell(events.Finished(progress.step, progress.seconds, progress.best))
@@ -179,7 +179,7 @@ class Run(TrainerCallback):
         step = self.step_event(loss, logs)
         self.logger.log(step)
         self.tell(step)
-        if self.asked_to_stop():
+        if self.stop.heard():
             control.should_save = control.should_training_stop = True
         self.clock = time.perf_counter()
 
@@ -237,11 +237,6 @@ class Run(TrainerCallback):
         for event in [*self.unreported, events.Checkpoint(state.global_step, relative(folder))]:
             self.tell(event)
         self.unreported.clear()
-        if self.asked_to_stop():
+        if self.stop.heard():
             control.should_training_stop = True
         self.clock = time.perf_counter()
-
-    def asked_to_stop(self) -> bool:
-        """Whether any process was; all must stop at the same step."""
-        self.stop.reason = ranks.from_any(self.stop.reason)
-        return self.stop.reason is not None
