@@ -91,6 +91,17 @@ def test_own_files_of_every_kind_are_taken_as_they_are(tmp_path, kind, packed):
     assert download.local_files([str(path)]) == {path: digest}
 
 
+def test_a_home_is_found_in_every_path_of_a_config(tmp_path, monkeypatch):
+    """A config file has no shell that would do it."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / "mine.txt").write_bytes(b"abc")
+    assert list(download.local_files(["~/mine.txt"])) == [tmp_path / "mine.txt"]
+    config = load_config(name="one", data_dir="~/data", runs_dir="~/runs")
+    assert config.data_path == tmp_path / "data"
+    assert config.run_path == tmp_path / "runs" / "one"
+
+
 def test_a_file_of_another_kind_is_told(tmp_path):
     (tmp_path / "mine.docx").write_bytes(b"abc")
     with pytest.raises(UserError, match=r"must end in \.jsonl, \.ndjson, \.parquet, \.txt"):

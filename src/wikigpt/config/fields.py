@@ -365,8 +365,8 @@ class Config:
 
     @property
     def data_path(self) -> Path:
-        return find_root() / self.data_dir
+        return find_root() / Path(self.data_dir).expanduser()
 
     @property
     def run_path(self) -> Path:
-        return find_root() / self.runs_dir / self.name
+        return find_root() / Path(self.runs_dir).expanduser() / self.name

@@ -42,7 +42,8 @@ def local_files(names: list[str]) -> dict[Path, str]:
         raise UserError("corpus.source is 'files', but corpus.files is empty; list at least one.")
     found = {}
     for name in names:
-        path = Path(name) if Path(name).is_file() else find_root() / name
+        path = Path(name).expanduser()  # a shell leaves the ~ of a list alone
+        path = path if path.is_file() else find_root() / path
         if not path.is_file():
             raise UserError(f"There is no file {name}; check corpus.files in the config.")
         if not (is_corpus_name(path.name) or path.suffix == ".zip"):
