@@ -105,7 +105,6 @@ class Classic(nn.Module):
 class Recipe:
     batch: int
     rate: float
-    """Its own; a tuned one can be given in its place."""
     model: Callable[[int], nn.Module]
     optimizer: Callable[[nn.Module, float], torch.optim.Optimizer]
     height: Callable[[int, int], float]
@@ -113,19 +112,21 @@ class Recipe:
     clip: float | None = None
 
 
-def nanogpt_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+def nanogpt_optimizer(
+    model: nn.Module, rate: float, weight_decay: float = 0.1, beta2: float = 0.99
+) -> torch.optim.Optimizer:
     groups = [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, beta2))
 
 
-def nanogpt_height(step: int, steps: int, warmup: int = 100) -> float:
+def nanogpt_height(step: int, steps: int, warmup: int = 100, lowest: float = 0.1) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - warmup)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 RECIPES = {
@@ -144,7 +145,7 @@ RECIPES = {
 
 
 def train_classic(
-    recipe: Recipe, rate: float, tokens: torch.Tensor, vocab_size: int, steps: int, seed: int
+    recipe: Recipe, tokens: torch.Tensor, vocab_size: int, steps: int, seed: int
 ) -> Iterator[nn.Module]:
     """A loop as tutorials write it: random offsets, one batch a step; the model after each step.
 
@@ -153,10 +154,10 @@ def train_classic(
     """
     torch.manual_seed(seed)
     model = recipe.model(vocab_size).train()
-    optimizer = recipe.optimizer(model, rate)
+    optimizer = recipe.optimizer(model, recipe.rate)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate * recipe.height(step, steps)
+            group["lr"] = recipe.rate * recipe.height(step, steps)
         offsets = torch.randint(len(tokens) - BLOCK - 1, (recipe.batch,))
         ids = torch.stack([tokens[i : i + BLOCK] for i in offsets])
         targets = torch.stack([tokens[i + 1 : i + 1 + BLOCK] for i in offsets])

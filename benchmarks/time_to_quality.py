@@ -35,7 +35,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from classics import BLOCK, LAYERS, RECIPES, WIDTH, train_classic
+from classics import BLOCK, LAYERS, RECIPES, WIDTH, Recipe, train_classic
 from kept import in_turns, mean_and_spread
 
 from wikigpt.blocks.prepare import prepare
@@ -86,11 +86,11 @@ def config_of(ours: str, steps: int, seed: int, evaluations: int = EVALUATIONS) 
     )  # fmt: skip
 
 
-def classic_loop(name: str, rate: float, steps: int, seed: int) -> Iterator[torch.nn.Module]:
+def classic_loop(recipe: Recipe, steps: int, seed: int) -> Iterator[torch.nn.Module]:
     """Both classics read characters, by the tokenizer and in the split of ours."""
     data = prepare(config_of("characters", 1, 1), say=lambda _: None)
     tokens = torch.from_numpy(data.train.tokens(0, 10**9))
-    return train_classic(RECIPES[name], rate, tokens, data.tokenizer.vocab_size, steps, seed)
+    return train_classic(recipe, tokens, data.tokenizer.vocab_size, steps, seed)
 
 
 def measure_speed() -> dict[str, dict[str, float]]:
@@ -98,7 +98,7 @@ def measure_speed() -> dict[str, dict[str, float]]:
     loops: dict[str, Iterator] = {}
     starts = dict.fromkeys(RECIPES, 0.0)
     for name, recipe in RECIPES.items():
-        loops[name] = classic_loop(name, recipe.rate, 10**9, 1)
+        loops[name] = classic_loop(recipe, 10**9, 1)
     for ours, steps in ((ours, steps) for ours, its in LENGTHS.items() for steps in its):
         config = config_of(ours, steps, 1, evaluations=1)
         prepare(config, say=lambda _: None)
@@ -137,15 +137,15 @@ def steps_of(config: Config) -> Iterator[events.Step]:
     return (event for event in stream if isinstance(event, events.Step))
 
 
-def curve_of_classic(name: str, rate: float, steps: int, seed: int) -> list[list[float]]:
+def curve_of_classic(recipe: Recipe, steps: int, seed: int) -> list[list[float]]:
     validation = prepare(config_of("characters", 1, 1), say=lambda _: None).validation
     curve = []
-    for step, model in enumerate(classic_loop(name, rate, steps, seed), start=1):
+    for step, model in enumerate(classic_loop(recipe, steps, seed), start=1):
         if step % -(-steps // EVALUATIONS) == 0 or step == steps:
             loss = evaluate(model.eval(), validation)
             model.train()
             curve.append([step, loss.bits_per_byte, loss.nats_per_char])
-            print(f"{name} {rate:g}, seed {seed}: {step:>5} {loss.bits_per_byte:.3f}", flush=True)
+            print(f"seed {seed}, step {step:>5}: {loss.bits_per_byte:.3f}", flush=True)
     return curve
 
 
@@ -183,7 +183,8 @@ def train_missing(options: argparse.Namespace, speed: dict[str, dict[str, float]
             key |= {"minutes": options.minutes, "machine": options.machine}
             if seed not in curves(**key):
                 steps = round(60 * options.minutes / speed[name]["step"])
-                keep(curve_of_classic(name, key["rate"], steps, seed), **key, seed=seed)
+                recipe = replace(RECIPES[name], rate=key["rate"])
+                keep(curve_of_classic(recipe, steps, seed), **key, seed=seed)
 
 
 def table(machine: str, speed: dict[str, dict[str, float]]) -> str:
