@@ -81,6 +81,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.recipe:
         for trial in options.trials or TRIALS[options.recipe]:
+            if trial not in TRIALS[options.recipe]:
+                parser.error(
+                    f"there is no {trial!r}; there are {', '.join(TRIALS[options.recipe])}."
+                )
             make(options.recipe, trial)
     print(table())
 
