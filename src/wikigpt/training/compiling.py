@@ -3,9 +3,9 @@
 Compiled, the many small operations of a step become a few long ones. Compilation takes half a
 minute, so a short run is over sooner without it; and on a CPU it needs a C++ compiler. So it is
 tried where it can earn its time back, measured, and kept where it is faster. Blocks are alike, so
-they are compiled as one, and the output layer with the loss; the whole model in one piece took half
-as long again, and was no faster (EXPERIMENTS.md, 12). Rejected: to compile the evaluation and the
-sampling too, which would each take as long again, for a few per cent of a run.
+they are compiled as one, and the output layer with the loss; the whole model in one piece took a
+fifth to a third longer, and was no faster (EXPERIMENTS.md, 12). Rejected: to compile the evaluation
+and the sampling too, which would each take as long again, for a few per cent of a run.
 
 Compiled code adds up in another order, so the last digits of a loss differ. That is why a run keeps
 what its first part chose, and a resumed one ends with the same bits.
