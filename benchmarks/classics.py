@@ -122,7 +122,8 @@ def nanogpt_optimizer(
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, beta2))
 
 
-def nanogpt_height(step: int, steps: int, warmup: int = 100, lowest: float = 0.1) -> float:
+def nanogpt_height(step: int, steps: int, lowest: float = 0.1) -> float:
+    warmup = 100
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - warmup)

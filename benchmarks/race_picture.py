@@ -18,8 +18,6 @@ from wikigpt.files import read_json
 
 MACHINE = "EPYC with AVX-512 bf16, 2 cores"
 PICTURE = RESULTS.with_suffix(".png")
-# The rate that did best there, of those tried.
-CLASSICS = {"lecture": 1e-3, "nanogpt": RATES["nanogpt"]}
 # Of ours, the length that was planned against it.
 AGAINST = {"lecture": ("pieces-wider", 100), "nanogpt": ("pieces", 450)}
 NAMES = {
@@ -31,7 +29,7 @@ NAMES = {
 def draw(save_to: Path = PICTURE) -> None:
     speed = read_json(SPEED)[MACHINE]
     figure, ax = plt.subplots(figsize=(9, 4.6), layout="constrained")
-    for colour, (name, rate) in zip(("C7", "C0"), CLASSICS.items(), strict=True):
+    for colour, (name, rate) in zip(("C7", "C0"), RATES.items(), strict=True):
         classic = curves(recipe=name, rate=rate, minutes=15, machine=MACHINE).values()
         for curve in classic:
             line(ax, curve, 0.0, speed[name]["step"], color=colour, label=NAMES[name])
