@@ -37,8 +37,6 @@ TRIALS: dict[str, dict[str, Recipe]] = {
     "lecture": {
         f"rate {rate:g}": replace(LECTURE, rate=rate)
         for rate in (7e-4, 1e-3, 1.4e-3, 2e-3)
-    } | {
-        "batch 16": replace(LECTURE, batch=16),
     },
 }  # fmt: skip
 
