@@ -184,6 +184,7 @@ def train_missing(options: argparse.Namespace, speed: dict[str, dict[str, float]
             if seed not in curves(**key):
                 steps = round(60 * options.minutes / speed[name]["step"])
                 recipe = replace(RECIPES[name], rate=key["rate"])
+                print(f"{name}, rate {recipe.rate:g}: {steps:,} steps", flush=True)
                 keep(curve_of_classic(recipe, steps, seed), **key, seed=seed)
 
 
